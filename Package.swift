@@ -1,0 +1,95 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Every target of ours: Swift 6 language mode comes with the tools version; memory-unsafe
+/// constructs must be spelled `unsafe`, imports must be direct.
+let strict: [SwiftSetting] = [
+    .strictMemorySafety(),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+]
+
+let package = Package(
+    name: "exit-tracer",
+    products: [
+        .library(name: "NVMM", targets: ["NVMM"]),
+        .library(name: "SoftBackend", targets: ["SoftBackend"]),
+        .library(name: "Tracer", targets: ["Tracer"]),
+        .library(name: "TraceFile", targets: ["TraceFile"]),
+        .library(name: "Replay", targets: ["Replay"]),
+        .executable(name: "tracectl", targets: ["tracectl"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
+    ],
+    targets: [
+        // Doors to C libraries: module maps and the few macros that Swift cannot import.
+        .systemLibrary(name: "CZydis", providers: [.apt(["libzydis-dev"])]),
+        .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+        .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
+
+        // The rooms, lowest first; a room imports only what stands in its list (ARCHITECTURE.md).
+        .target(name: "NVMM", swiftSettings: strict),
+        .target(name: "Disassembly", dependencies: ["CZydis", "NVMM"], swiftSettings: strict),
+        .target(name: "Assists", dependencies: ["CZydis", "NVMM"], swiftSettings: strict),
+        .target(name: "SoftBackend", dependencies: ["CZydis", "NVMM"], swiftSettings: strict),
+        .target(name: "ReferenceVMM", dependencies: ["Assists", "NVMM"], swiftSettings: strict),
+        .target(
+            name: "TraceFile",
+            dependencies: [
+                "CXXHash", "CZstd", "NVMM",
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: strict),
+        .target(name: "Tracer", dependencies: ["CXXHash", "NVMM", "TraceFile"], swiftSettings: strict),
+        .target(name: "Replay", dependencies: ["Disassembly", "NVMM", "TraceFile"], swiftSettings: strict),
+        .target(
+            name: "Analysis", dependencies: ["Disassembly", "NVMM", "Replay", "TraceFile"],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "tracectl",
+            dependencies: [
+                "Analysis", "NVMM", "ReferenceVMM", "Replay", "SoftBackend", "TraceFile", "Tracer",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: strict),
+
+        // Tests mirror the rooms.
+        .target(name: "TestSupport", dependencies: ["NVMM"], path: "Tests/TestSupport", swiftSettings: strict),
+        .target(name: "CHostOracle", path: "Tests/CHostOracle"),
+        .testTarget(name: "NVMMTests", dependencies: ["NVMM", "TestSupport"], swiftSettings: strict),
+        .testTarget(name: "DisassemblyTests", dependencies: ["Disassembly", "NVMM", "TestSupport"], swiftSettings: strict),
+        .testTarget(
+            name: "AssistsTests", dependencies: ["Assists", "NVMM", "SoftBackend", "TestSupport"], swiftSettings: strict),
+        .testTarget(
+            name: "SoftBackendTests", dependencies: ["NVMM", "SoftBackend", "TestSupport"], swiftSettings: strict),
+        .testTarget(
+            name: "OracleTests", dependencies: ["CHostOracle", "CZydis", "NVMM", "SoftBackend", "TestSupport"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "ReferenceVMMTests", dependencies: ["NVMM", "ReferenceVMM", "SoftBackend", "TestSupport"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "TraceFileTests",
+            dependencies: [
+                "CXXHash", "CZstd", "NVMM", "TestSupport", "TraceFile",
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: strict),
+        .testTarget(
+            name: "TracerTests", dependencies: ["NVMM", "ReferenceVMM", "SoftBackend", "TestSupport", "TraceFile", "Tracer"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "ReplayTests",
+            dependencies: ["NVMM", "ReferenceVMM", "Replay", "SoftBackend", "TestSupport", "TraceFile", "Tracer"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "AnalysisTests",
+            dependencies: ["Analysis", "NVMM", "ReferenceVMM", "SoftBackend", "TestSupport", "TraceFile", "Tracer"],
+            swiftSettings: strict),
+        .testTarget(name: "EndToEnd", dependencies: ["TestSupport"], swiftSettings: strict),
+        .testTarget(name: "TidyTests", dependencies: [], swiftSettings: strict),
+    ]
+)

@@ -1,0 +1,1 @@
+// Room of Analysis: see ARCHITECTURE.md.

@@ -1,0 +1,1 @@
+// Room of Assists: see ARCHITECTURE.md.

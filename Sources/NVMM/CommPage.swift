@@ -1,0 +1,89 @@
+// The comm page: one page of memory shared by VMM and hypervisor, in the layout of `struct nvmm_comm_page`
+// (lineage v2). Most state changes hands through it without a system call.
+
+import Synchronization
+
+/// The page between a VMM and the hypervisor below, for one VCPU.
+///
+/// ```
+///    0  state_wanted   parts the hypervisor is asked to fill (or to install)
+///    8  state_cached   parts of `state` that are known equal to the VCPU
+///   16  state_commit   parts to install at the next run
+///   32  state          struct nvmm_x64_state, 1008 bytes
+/// 1040  event_commit   an event is armed
+/// 1048  event          struct nvmm_x86_event, 16 bytes
+/// 1064  stop           ask the next run to return at once
+/// ```
+///
+/// `stop` may be set from any thread and from a signal handler; everything else belongs to the thread that runs the VCPU.
+@safe public final class CommPage: @unchecked Sendable {
+    /// Start of the page, for those that hand it out through a C ABI. Valid as long as this object.
+    public let address: UnsafeMutableRawPointer
+    private let state_: UnsafeMutablePointer<VCPUState>
+    private let stop_: UnsafeMutablePointer<Atomic<Int32>>
+
+    static let stateOffset = 32
+    static let eventCommitOffset = 1040
+    static let eventOffset = 1048
+    static let stopOffset = 1064
+
+    public init() {
+        // SAFETY: one allocation of a page, zeroed, freed in deinit only; every typed pointer below is bound
+        // once and stands at the offsets above, which do not overlap.
+        unsafe address = .allocate(byteCount: pageBytes, alignment: pageBytes)
+        unsafe address.initializeMemory(as: UInt8.self, repeating: 0, count: pageBytes)
+        unsafe state_ = (address + Self.stateOffset).initializeMemory(as: VCPUState.self, to: VCPUState())
+        unsafe stop_ = (address + Self.stopOffset).bindMemory(to: Atomic<Int32>.self, capacity: 1)
+        unsafe stop_.initialize(to: Atomic(0))
+    }
+
+    deinit { unsafe address.deallocate() }
+
+    public var stateWanted: StateFlags {
+        get { StateFlags(rawValue: load(0)) }
+        set { store(newValue.rawValue, 0) }
+    }
+    public var stateCached: StateFlags {
+        get { StateFlags(rawValue: load(8)) }
+        set { store(newValue.rawValue, 8) }
+    }
+    public var stateCommit: StateFlags {
+        get { StateFlags(rawValue: load(16)) }
+        set { store(newValue.rawValue, 16) }
+    }
+
+    /// The state as the page holds it: equal to the VCPU's in the parts that ``stateCached`` names.
+    public var state: VCPUState {
+        _read { yield unsafe state_.pointee }
+        _modify { yield unsafe &state_.pointee }
+    }
+
+    public var eventCommit: Bool {
+        get { unsafe address.load(fromByteOffset: Self.eventCommitOffset, as: UInt8.self) != 0 }
+        set { unsafe address.storeBytes(of: newValue ? 1 : 0, toByteOffset: Self.eventCommitOffset, as: UInt8.self) }
+    }
+    public var event: VCPUEvent {
+        get {
+            VCPUEvent(
+                kind: .init(rawValue: unsafe address.load(fromByteOffset: Self.eventOffset, as: UInt32.self)),
+                vector: unsafe address.load(fromByteOffset: Self.eventOffset + 4, as: UInt8.self),
+                errorCode: load(Self.eventOffset + 8))
+        }
+        set {
+            unsafe address.storeBytes(of: newValue.kind.rawValue, toByteOffset: Self.eventOffset, as: UInt32.self)
+            unsafe address.storeBytes(of: newValue.vector, toByteOffset: Self.eventOffset + 4, as: UInt8.self)
+            store(newValue.errorCode, Self.eventOffset + 8)
+        }
+    }
+
+    /// Whether the next run must return at once. Set from any thread.
+    public var stop: Bool {
+        get { unsafe stop_.pointee.load(ordering: .acquiring) != 0 }
+        set { unsafe stop_.pointee.store(newValue ? 1 : 0, ordering: .releasing) }
+    }
+
+    private func load(_ offset: Int) -> UInt64 { unsafe address.load(fromByteOffset: offset, as: UInt64.self) }
+    private func store(_ value: UInt64, _ offset: Int) {
+        unsafe address.storeBytes(of: value, toByteOffset: offset, as: UInt64.self)
+    }
+}

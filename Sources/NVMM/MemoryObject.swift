@@ -1,0 +1,42 @@
+// Guest memory: an object that the backend and its client each see through a mapping of their own.
+
+/// Memory that `hva_map` made. GPA ranges are linked to parts of it; two ranges may show the same bytes.
+///
+/// The backend reads and writes through its own mapping; clients use this one. In the soft backend both are the
+/// same addresses. A client changes memory through ``Machine/write(_:at:_:)`` or ``Machine/withWritable(_:_:_:)``;
+/// a raw store through ``clientAddress`` is legal, found later and costs the tracer a comparison.
+@safe public final class MemoryObject: @unchecked Sendable {
+    /// Number in order of creation within the machine, from 0: what a trace calls this object.
+    public let ordinal: UInt32
+    /// Multiple of ``pageBytes``, more than 0.
+    public let byteCount: Int
+    /// The client's mapping: `byteCount` bytes, valid as long as this object.
+    @unsafe public let clientAddress: UnsafeMutableRawPointer
+    private let release: () -> Void
+
+    /// - Parameter release: called once, when the last reference goes: gives the memory back.
+    public init(
+        ordinal: UInt32, byteCount: Int, clientAddress: UnsafeMutableRawPointer, release: @escaping () -> Void
+    ) {
+        self.ordinal = ordinal
+        self.byteCount = byteCount
+        unsafe self.clientAddress = unsafe clientAddress
+        self.release = release
+    }
+
+    deinit { release() }
+
+    public var pageCount: Int { byteCount / pageBytes }
+
+    /// Reads bytes as they are now.
+    ///
+    /// - Parameter range: within 0..<`byteCount`; traps otherwise, since it is a client's own number.
+    public func withBytes<Result, Failure: Error>(
+        _ range: Range<Int>, _ body: (RawSpan) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        precondition(range.lowerBound >= 0 && range.upperBound <= byteCount, "range outside the memory object")
+        // SAFETY: the range was just checked, the mapping lives as long as self, the span ends with the call.
+        let buffer = unsafe UnsafeRawBufferPointer(start: clientAddress + range.lowerBound, count: range.count)
+        return try body(unsafe RawSpan(_unsafeBytes: buffer))
+    }
+}

@@ -1,0 +1,53 @@
+// What stands at the head of a trace: who recorded it, on what, and at which level.
+
+public import NVMM
+
+/// How much of a run a trace holds: Docs/determinism.md, "Record levels".
+public enum RecordLevel: UInt8, CaseIterable, Sendable {
+    /// Exits, registers, events and commits: statistics and comparison.
+    case exits
+    /// Also the VMM's writes to memory and keyframes: deterministic replay.
+    case replay
+}
+
+/// The recording's circumstances. Holds no host name, path, address or time: two recordings of one run are the same bytes.
+public struct TraceHeader: Equatable, Sendable {
+    /// Program and version that recorded, such as `tracectl 0.1.0`.
+    public var tool: String
+    public var backendName: String
+    public var capability: Capability
+    public var processorModel: String
+    /// CPUID as a guest sees it before configuration.
+    public var cpuidTable: [CPUIDEntry]
+    public var level: RecordLevel
+    /// What the recorder hid from the VMM or changed for it, one phrase each; empty on the soft backend.
+    public var hidden: [String]
+    /// Scheduler and keyframe parameters and the like, in the client's words, ascending by key.
+    public var parameters: [Parameter]
+    /// Whether steps carry host time.
+    public var recordsTime: Bool
+
+    public struct Parameter: Hashable, Sendable {
+        public var key: String
+        public var value: String
+        public init(key: String, value: String) {
+            self.key = key
+            self.value = value
+        }
+    }
+
+    public init(
+        tool: String, backendName: String, capability: Capability, processorModel: String, cpuidTable: [CPUIDEntry],
+        level: RecordLevel, hidden: [String] = [], parameters: [Parameter] = [], recordsTime: Bool = false
+    ) {
+        self.tool = tool
+        self.backendName = backendName
+        self.capability = capability
+        self.processorModel = processorModel
+        self.cpuidTable = cpuidTable
+        self.level = level
+        self.hidden = hidden
+        self.parameters = parameters
+        self.recordsTime = recordsTime
+    }
+}
