@@ -1,0 +1,76 @@
+// Near jumps, calls, returns and loops.
+
+import NVMM
+
+extension CPU {
+    /// Moves RIP within the code segment.
+    ///
+    /// - Throws: #GP(0) where the target lies outside of the limit, or is not canonical.
+    @inline(__always) mutating func jump(to target: UInt64, width: UInt8) throws(Interruption) {
+        let masked = is64Bit ? target : width == 1 ? target & 0xFFFF : target & 0xFFFF_FFFF
+        if is64Bit ? !masked.isCanonical : masked >= codeEnd { throw .generalProtection(0) }
+        rip = masked
+    }
+
+    @inline(__always) mutating func jcc(_ i: borrowing DecodedInstruction) throws(Interruption) {
+        if status.condition(i.condition) {
+            try jump(to: nextRIP(i) &+ i.immediate, width: i.width)
+        } else {
+            rip = nextRIP(i)
+        }
+    }
+
+    /// The target of a near JMP or CALL.
+    @inline(__always) private mutating func target(_ i: borrowing DecodedInstruction) throws(Interruption) -> UInt64 {
+        switch i.form {
+        case .immediate: nextRIP(i) &+ i.immediate
+        case .register: read(i.register0, width: is64Bit ? 3 : i.width)
+        default: try load(i.segment, effectiveAddress(i), width: is64Bit ? 3 : i.width)
+        }
+    }
+
+    @inline(never) mutating func jmp(_ i: borrowing DecodedInstruction) throws(Interruption) {
+        let target = try target(i)
+        try jump(to: target, width: i.width)
+    }
+
+    @inline(never) mutating func call(_ i: borrowing DecodedInstruction) throws(Interruption) {
+        let target = try target(i)
+        let stack = self[.rsp]
+        try push(nextRIP(i), width: is64Bit ? 3 : i.width)
+        do {
+            try jump(to: target, width: i.width)
+        } catch {
+            self[.rsp] = stack
+            throw error
+        }
+    }
+
+    @inline(never) mutating func ret(_ i: borrowing DecodedInstruction) throws(Interruption) {
+        let width = is64Bit ? 3 : i.width
+        let target = try peek(0, width: width)
+        try jump(to: target, width: i.width)
+        setStackPointer(self[.rsp] &+ (1 << UInt64(width)) &+ (i.form == .immediate ? i.immediate & 0xFFFF : 0))
+    }
+
+    /// RCX within the address size.
+    @inline(__always) func count(_ i: borrowing DecodedInstruction) -> UInt64 {
+        truncate(self[.rcx], toAddressWidth: i.addressWidth)
+    }
+
+    @inline(never) mutating func jcxz(_ i: borrowing DecodedInstruction) throws(Interruption) {
+        if count(i) == 0 { try jump(to: nextRIP(i) &+ i.immediate, width: i.width) } else { rip = nextRIP(i) }
+    }
+
+    @inline(never) mutating func loop(_ i: borrowing DecodedInstruction) throws(Interruption) {
+        let left = truncate(self[.rcx] &- 1, toAddressWidth: i.addressWidth)
+        let goesOn: Bool =
+            switch i.operation {
+            case .loope: left != 0 && status.zero
+            case .loopne: left != 0 && !status.zero
+            default: left != 0
+            }
+        if goesOn { try jump(to: nextRIP(i) &+ i.immediate, width: i.width) } else { rip = nextRIP(i) }
+        write(1, left, width: i.addressWidth)
+    }
+}

@@ -1,0 +1,207 @@
+// The loop: find the block at RIP, execute its instructions, deliver what they raise, until an exit.
+
+import NVMM
+
+extension CPU {
+    /// Executes until an exit.
+    ///
+    /// - Parameter budget: instructions after which the run ends with `none`.
+    /// - Returns: why it ended; ``retired`` has the instructions.
+    mutating func run(budget: UInt64) -> ExitReason {
+        retired = 0
+        extraRetired = 0
+        blockStart = cursor
+        code.beginRun()
+        if memoryGeneration != memory.generation {
+            memoryGeneration = memory.generation
+            flushTLB()
+        }
+        while true {
+            if !attention.isEmpty, let reason = attend() { return reason }
+            if retired >= budget { return .none }
+            if commPage.stop { return .stopped }
+            let before = attention
+            let hadShadow = interruptShadow
+            var count: Int
+            do {
+                count = try enterBlock()
+            } catch {
+                if let reason = handle(error) { return reason }
+                continue
+            }
+            remaining = budget &- retired
+            if !before.isDisjoint(with: .oneAtATime) {
+                count = 1
+                interruptShadow = false
+                shadowBlocksDebug = false
+            }
+            if UInt64(count) > remaining { count = Int(remaining) }
+            blockEnd = blockStart.advanced(by: count)
+            cursor = blockStart
+            extraRetired = 0
+            do {
+                try executeBlock()
+                retired &+= UInt64(blockStart.distance(to: cursor)) &+ extraRetired
+                blockStart = cursor
+                extraRetired = 0
+                if !before.isDisjoint(with: .oneAtATime) { completeSingle(before) }
+            } catch {
+                // The instruction before the cursor did not complete.
+                let instruction = cursor.advanced(by: -1)
+                retired &+= UInt64(blockStart.distance(to: instruction)) &+ extraRetired
+                rip = instructionRIP(unsafe instruction.instruction.pointee)
+                if case .exit = error {
+                    interruptShadow = hadShadow && instruction == blockStart
+                    completeExit(unsafe instruction.instruction.pointee)
+                }
+                blockStart = cursor
+                extraRetired = 0
+                updateAttention()
+                if let reason = handle(error) { return reason }
+            }
+        }
+    }
+
+    /// Delivers an exception, or ends the run.
+    private mutating func handle(_ interruption: Interruption) -> ExitReason? {
+        switch interruption {
+        case .exit: return pendingExit
+        case .exception(let exception): return deliverException(exception)
+        }
+    }
+
+    /// Looks at everything that can come between two instructions: SDM vol. 3, section 6.9.
+    private mutating func attend() -> ExitReason? {
+        if attention.contains(.exit) {
+            attention.remove(.exit)
+            return pendingExit
+        }
+        if pendingDebug != 0, !shadowBlocksDebug {
+            dr[6] |= pendingDebug
+            pendingDebug = 0
+            attention.remove(.debug)
+            if let reason = deliverException(.debug) { return reason }
+        }
+        if nmiWindow, !nmiBlocked, !interruptShadow {
+            nmiWindow = false
+            updateAttention()
+            return .nmiReady
+        }
+        if interruptWindow, !interruptShadow, systemFlags & RFLAGS.if != 0 {
+            interruptWindow = false
+            updateAttention()
+            return .interruptReady
+        }
+        if attention.contains(.breakpoints), systemFlags & RFLAGS.rf == 0, !shadowBlocksDebug {
+            let hit = instructionBreakpoints()
+            if hit != 0 {
+                dr[6] |= hit
+                if let reason = deliverException(.debug) { return reason }
+            }
+        }
+        return nil
+    }
+
+    /// After an instruction that ran alone.
+    private mutating func completeSingle(_ before: Attention) {
+        if before.contains(.resumeFlag), attention.contains(.resumeFlag) {
+            // SDM vol. 3, section 17.3.1.1: cleared by every instruction that completes, unless it loaded the flag.
+            let last = cursor.advanced(by: -1)
+            if unsafe last.instruction.pointee.operation != .iret { systemFlags &= ~RFLAGS.rf }
+        }
+        if before.contains(.singleStep) { pendingDebug |= 1 << 14 }
+        updateAttention()
+        if pendingDebug != 0 { attention.insert(.debug) }
+    }
+
+    /// Exits that leave RIP at the instruction carry its bytes.
+    private mutating func completeExit(_ i: borrowing DecodedInstruction) {
+        guard case .memory(var exit) = pendingExit, exit.access != .execute else { return }
+        var bytes = InstructionBytes()
+        for offset in 0..<UInt64(i.length) {
+            let address = (segmentCaches[SegmentRegister.cs.rawValue].base &+ rip &+ offset) & linearMask
+            guard let page = try? translate(address, .fetch, user: cpl == 3, byteCount: 1) else { break }
+            bytes.append(page.load(as: UInt8.self))
+        }
+        exit.instruction = bytes
+        pendingExit = .memory(exit)
+    }
+
+    /// Instruction breakpoints (R/W = 00) of DR7 that match RIP, as DR6 bits.
+    private func instructionBreakpoints() -> UInt64 {
+        let address = (segmentCaches[SegmentRegister.cs.rawValue].base &+ rip) & linearMask
+        var hit: UInt64 = 0
+        for index in 0..<UInt64(4)
+        where dr[7] >> (index * 2) & 3 != 0 && dr[7] >> (16 + index * 4) & 3 == 0 && dr[Int(index)] == address {
+            hit |= 1 << index
+        }
+        return hit
+    }
+
+    /// Marks data breakpoints that an access touches: SDM vol. 3, section 17.2.5.
+    mutating func noteDataBreakpoints(_ linear: UInt64, _ kind: AccessKind, byteCount: UInt64) {
+        for index in 0..<UInt64(4) where dr[7] >> (index * 2) & 3 != 0 {
+            let condition = dr[7] >> (16 + index * 4) & 3
+            guard condition == 3 || condition == 1 && kind == .write else { continue }
+            let lengthCode = dr[7] >> (18 + index * 4) & 3
+            let length: UInt64 = lengthCode == 0 ? 1 : lengthCode == 1 ? 2 : lengthCode == 2 ? 8 : 4
+            let start = dr[Int(index)] & ~(length - 1)
+            if linear < start &+ length, start < linear &+ byteCount { pendingDebug |= 1 << index }
+        }
+    }
+}
+
+// MARK: - Finding the block
+
+extension CPU {
+    /// Points ``blockStart`` at the instructions at RIP.
+    ///
+    /// - Returns: how many there are, 1 or more.
+    @inline(__always) private mutating func enterBlock() throws(Interruption) -> Int {
+        let linear = (segmentCaches[SegmentRegister.cs.rawValue].base &+ rip) & linearMask
+        let tag = linear ^ modeKey ^ (cpl == 3 ? 1 << 60 : 0)
+        let entry = jumps[linear]
+        blockRIP = rip
+        if entry.tag == tag, entry.stamp == jumpStamp, entry.run == code.run, rip &+ UInt64(entry.byteCount) <= codeEnd {
+            blockStart = entry.first
+            return Int(entry.instructionCount)
+        }
+        return try findBlock(linear, tag: tag)
+    }
+
+    private mutating func findBlock(_ linear: UInt64, tag: UInt64) throws(Interruption) -> Int {
+        guard rip < codeEnd, !is64Bit || rip.isCanonical else { throw .generalProtection(0) }
+        let host: HostAddress
+        if let found = tlb.look(linear, byteCount: 1, .fetch) {
+            host = found
+        } else {
+            host = try translate(linear, .fetch, user: cpl == 3, byteCount: 1)
+        }
+        let key = host.raw | modeKey
+        var number = code.find(key)
+        if let known = number, code.block(known).verifiedRun != code.run, !code.verify(known, host: host.raw) {
+            number = nil
+        }
+        if number == nil { number = try decodeBlock(linear, host: host, key: key) }
+        guard let number else { return 1 }  // an instruction across two pages, decoded for this once
+        let block = code.block(number)
+        blockStart = block.first
+        guard rip &+ UInt64(block.byteCount) <= codeEnd else { return try instructionsWithinLimit(block) }
+        jumps[linear] = JumpCache.Entry(
+            tag: tag, stamp: jumpStamp, first: block.first, instructionCount: block.instructionCount,
+            byteCount: block.byteCount, run: code.run)
+        return Int(block.instructionCount)
+    }
+
+    /// The instructions of a block that end within CS.limit; #GP(0) where the first does not.
+    private func instructionsWithinLimit(_ block: Block) throws(Interruption) -> Int {
+        var count = 0
+        while count < Int(block.instructionCount) {
+            let next = unsafe block.first.advanced(by: count).instruction.pointee.nextOffset
+            guard rip &+ UInt64(next) <= codeEnd else { break }
+            count += 1
+        }
+        guard count > 0 else { throw .generalProtection(0) }
+        return count
+    }
+}

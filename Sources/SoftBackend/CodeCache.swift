@@ -1,0 +1,236 @@
+// Decoded code of one machine: blocks of instructions, found by the host address of their first byte.
+// Invisible to the guest: a block is used only while the bytes that it was decoded from are unchanged.
+
+import NVMM
+
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Darwin)
+import Darwin
+#endif
+
+/// Straight-line code within one page. An instruction that reaches into the next page is decoded each time instead.
+struct Block {
+    /// Host address of the first byte, with the mode in the upper bits; 0 where the block is no longer valid.
+    var key: UInt64 = 0
+    var first = InstructionPointer()
+    var instructionCount: Int32 = 0
+    var byteCount: Int32 = 0
+    /// Next block of the same page, or -1.
+    var nextInPage: Int32 = -1
+    /// The run in which the bytes were last compared with ``CodeCache/sourceBytes``.
+    var verifiedRun: UInt64 = 0
+    /// Place of the source bytes.
+    var source: Int32 = 0
+}
+
+/// Storage for blocks and their instructions. When it is full everything is thrown away and decoded again.
+///
+/// SAFETY: three allocations of fixed size, freed in deinit; indices come from the counters below, which stay below the
+/// capacities. Instructions never move, so an ``InstructionPointer`` stays valid until ``removeAll()``, which is called
+/// only between blocks.
+@safe final class CodeCache {
+    static let instructionCapacity = 1 << 17
+    static let blockCapacity = 1 << 15
+    static let sourceCapacity = 1 << 20
+    static let bucketCount = 1 << 15
+    /// Instructions of a block at most.
+    static let blockInstructionsMax = 32
+
+    private let instructions: UnsafeMutablePointer<DecodedInstruction>
+    private let blocks: UnsafeMutablePointer<Block>
+    private let sources: UnsafeMutablePointer<UInt8>
+    /// First block of each bucket.
+    private let buckets: UnsafeMutablePointer<Int32>
+    private let bucketNext: UnsafeMutablePointer<Int32>
+    private var instructionCount = 0
+    private var blockCount = 0
+    private var sourceCount = 0
+    /// Pages whose records point into this cache.
+    private var pages: [UnsafeMutablePointer<PageRecord>] = unsafe []
+    /// Counts runs: bytes are compared again in each, since a client may have changed memory between.
+    private(set) var run: UInt64 = 1
+    /// Changes whenever blocks are dropped: positions kept elsewhere are stale then.
+    private(set) var generation: UInt64 = 1
+
+    init() {
+        unsafe instructions = .allocate(capacity: Self.instructionCapacity + 1)
+        unsafe blocks = .allocate(capacity: Self.blockCapacity)
+        unsafe blocks.initialize(repeating: Block(), count: Self.blockCapacity)
+        unsafe sources = .allocate(capacity: Self.sourceCapacity)
+        unsafe buckets = .allocate(capacity: Self.bucketCount)
+        unsafe buckets.initialize(repeating: -1, count: Self.bucketCount)
+        unsafe bucketNext = .allocate(capacity: Self.blockCapacity)
+        unsafe bucketNext.initialize(repeating: -1, count: Self.blockCapacity)
+    }
+
+    deinit {
+        unsafe instructions.deallocate()
+        unsafe blocks.deallocate()
+        unsafe sources.deallocate()
+        unsafe buckets.deallocate()
+        unsafe bucketNext.deallocate()
+    }
+
+    func beginRun() { run &+= 1 }
+
+    @inline(__always) private static func bucket(_ key: UInt64) -> Int {
+        Int(truncatingIfNeeded: (key &* 0x9E37_79B9_7F4A_7C15) >> 49)
+    }
+
+    /// The valid block of this key, by number.
+    func find(_ key: UInt64) -> Int32? {
+        var number = unsafe buckets[Self.bucket(key)]
+        while number >= 0 {
+            if unsafe blocks[Int(number)].key == key { return number }
+            number = unsafe bucketNext[Int(number)]
+        }
+        return nil
+    }
+
+    @inline(__always) func block(_ number: Int32) -> Block { unsafe blocks[Int(number)] }
+
+    /// Whether the block's bytes are still those at `host`; if not, the block is dropped.
+    func verify(_ number: Int32, host: UInt64) -> Bool {
+        let block = unsafe blocks[Int(number)]
+        guard unsafe memcmp(HostAddress(host).bytes, sources + Int(block.source), Int(block.byteCount)) == 0 else {
+            drop(number)
+            return false
+        }
+        unsafe blocks[Int(number)].verifiedRun = run
+        return true
+    }
+
+    func drop(_ number: Int32) {
+        unsafe blocks[Int(number)].key = 0
+        generation &+= 1
+    }
+
+    /// Drops the blocks that overlap the bytes being written.
+    ///
+    /// - Parameters:
+    ///   - record: the page's; its list of blocks is walked.
+    ///   - host: address of the first byte written.
+    /// - Returns: whether any was dropped.
+    func invalidate(_ record: UnsafeMutablePointer<PageRecord>, host: UInt64, byteCount: UInt64) -> Bool {
+        var found = false
+        var previous: Int32 = -1
+        var number = unsafe record.pointee.firstBlock
+        while number >= 0 {
+            let block = unsafe blocks[Int(number)]
+            let start = block.key & 0x00FF_FFFF_FFFF_FFFF
+            let dead = block.key == 0 || host < start &+ UInt64(block.byteCount) && start < host &+ byteCount
+            if dead {
+                if block.key != 0 {
+                    drop(number)
+                    found = true
+                }
+                // Unlink, so that the list stays as short as the live code.
+                if previous < 0 {
+                    unsafe record.pointee.firstBlock = block.nextInPage
+                } else {
+                    unsafe blocks[Int(previous)].nextInPage = block.nextInPage
+                }
+            } else {
+                previous = number
+            }
+            number = block.nextInPage
+        }
+        return found
+    }
+
+    func removeAll() {
+        for unsafe record in unsafe pages { unsafe record.pointee.firstBlock = -1 }
+        unsafe pages.removeAll(keepingCapacity: true)
+        for index in 0..<blockCount { unsafe blocks[index].key = 0 }
+        unsafe buckets.update(repeating: -1, count: Self.bucketCount)
+        instructionCount = 0
+        blockCount = 0
+        sourceCount = 0
+        generation &+= 1
+    }
+}
+
+// MARK: - Building a block
+
+extension CodeCache {
+    /// Whether a block of the largest size still fits.
+    var hasRoom: Bool {
+        instructionCount + Self.blockInstructionsMax <= Self.instructionCapacity && blockCount < Self.blockCapacity
+            && sourceCount + Self.blockInstructionsMax * 16 <= Self.sourceCapacity
+    }
+
+    /// Place of the next instruction; ``append(_:)`` fills it. Call only while ``hasRoom``.
+    var nextInstruction: InstructionPointer { unsafe InstructionPointer(instructions + instructionCount) }
+
+    func append(_ instruction: consuming DecodedInstruction) {
+        precondition(instructionCount < Self.instructionCapacity, "room was checked before the block")
+        unsafe (instructions + instructionCount).initialize(to: instruction)
+        instructionCount += 1
+    }
+
+    /// Puts an instruction that crosses a page into the one place kept for such: the next one replaces it.
+    func holdCrossing(_ instruction: consuming DecodedInstruction) -> InstructionPointer {
+        unsafe (instructions + Self.instructionCapacity).initialize(to: instruction)
+        return unsafe InstructionPointer(instructions + Self.instructionCapacity)
+    }
+
+    /// Closes the block whose instructions were just appended.
+    ///
+    /// - Parameters:
+    ///   - bytes: what was decoded.
+    ///   - record: the page of the first byte.
+    func close(
+        key: UInt64, first: InstructionPointer, instructionCount count: Int, bytes: Span<UInt8>,
+        record: UnsafeMutablePointer<PageRecord>
+    ) -> Int32 {
+        precondition(blockCount < Self.blockCapacity && sourceCount + bytes.count <= Self.sourceCapacity)
+        let number = Int32(blockCount)
+        for index in bytes.indices { unsafe sources[sourceCount + index] = bytes[index] }
+        if unsafe record.pointee.firstBlock < 0 { unsafe pages.append(record) }
+        unsafe blocks[blockCount] = Block(
+            key: key, first: first, instructionCount: Int32(count), byteCount: Int32(bytes.count),
+            nextInPage: record.pointee.firstBlock, verifiedRun: run, source: Int32(sourceCount))
+        unsafe record.pointee.firstBlock = number
+        let bucket = Self.bucket(key)
+        unsafe bucketNext[blockCount] = buckets[bucket]
+        unsafe buckets[bucket] = number
+        blockCount += 1
+        sourceCount += bytes.count
+        return number
+    }
+}
+
+// MARK: - Short cut from RIP to block
+
+/// Where control went last time from a linear address: saves the translation and the look-up.
+///
+/// SAFETY: one allocation of ``entryCount`` entries, indices masked.
+@safe struct JumpCache: ~Copyable {
+    static let entryCount = 4096
+
+    struct Entry {
+        /// Linear RIP and mode.
+        var tag: UInt64 = .max
+        /// ``CPU/jumpStamp`` and ``CodeCache/run`` that the entry agrees with.
+        var stamp: UInt64 = 0
+        var first = InstructionPointer()
+        var instructionCount: Int32 = 0
+        var byteCount: Int32 = 0
+        var run: UInt64 = 0
+    }
+
+    private let entries: UnsafeMutablePointer<Entry>
+
+    init() {
+        unsafe entries = .allocate(capacity: Self.entryCount)
+        unsafe entries.initialize(repeating: Entry(), count: Self.entryCount)
+    }
+
+    deinit { unsafe entries.deallocate() }
+
+    @inline(__always) subscript(linear: UInt64) -> Entry {
+        get { unsafe entries[Int((linear ^ linear >> 12) & UInt64(Self.entryCount - 1))] }
+        nonmutating set { unsafe entries[Int((linear ^ linear >> 12) & UInt64(Self.entryCount - 1))] = newValue }
+    }
+}

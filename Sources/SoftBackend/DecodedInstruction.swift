@@ -1,0 +1,133 @@
+// One instruction as the interpreter executes it: decoded once, kept in a block.
+
+/// How the first two operands of an instruction stand: register, memory or immediate.
+enum OperandForm: UInt8 {
+    case none
+    case register, memory, immediate
+    case registerRegister, registerMemory, memoryRegister
+    case registerImmediate, memoryImmediate
+    /// Anything else (far pointers, control registers): the operation knows.
+    case other
+}
+
+/// Prefixes and properties of an instruction.
+struct InstructionFlags: OptionSet {
+    var rawValue: UInt16
+    /// F3 on an instruction that repeats.
+    static let rep = InstructionFlags(rawValue: 1 << 0)
+    /// F2 on an instruction that repeats.
+    static let repne = InstructionFlags(rawValue: 1 << 1)
+    static let lock = InstructionFlags(rawValue: 1 << 2)
+    /// The memory operand is relative to the next instruction.
+    static let ripRelative = InstructionFlags(rawValue: 1 << 3)
+    /// The handler stores RIP itself.
+    static let writesRIP = InstructionFlags(rawValue: 1 << 4)
+    /// The block ends here: control transfers, and whatever may change mode, mappings or the interrupt flag.
+    static let endsBlock = InstructionFlags(rawValue: 1 << 5)
+    /// The segment of the memory operand was named by a prefix.
+    static let segmentOverride = InstructionFlags(rawValue: 1 << 6)
+    /// A REX prefix is present: byte registers 4 to 7 are SPL to DIL.
+    static let rex = InstructionFlags(rawValue: 1 << 7)
+}
+
+/// Register numbers: 0 to 15 as the processor encodes them.
+enum RegisterNumber {
+    /// Reads as zero: stands for an absent base or index.
+    static let none: UInt8 = 16
+    /// Added to 0...3 for AH, CH, DH and BH.
+    static let highByte: UInt8 = 0x20
+}
+
+/// A decoded instruction. Not copyable, so that handlers borrow it from its block.
+struct DecodedInstruction: ~Copyable {
+    var operation: Operation
+    /// log2 of the bytes of the operands: 0...3 (for a few operations, of the first operand).
+    var width: UInt8 = 0
+    var form: OperandForm = .none
+    /// First and second register operand, in the order of the manual's operands.
+    var register0: UInt8 = RegisterNumber.none
+    var register1: UInt8 = RegisterNumber.none
+    /// log2 of the bytes of the second operand where it differs (MOVZX, MOVSX, shifts by CL).
+    var width1: UInt8 = 0
+    /// log2 of the bytes of an address: 1...3.
+    var addressWidth: UInt8 = 3
+    /// Memory operand: `segment` is 0...5 in NVMM's order.
+    var segment: UInt8 = 3
+    var base: UInt8 = RegisterNumber.none
+    var index: UInt8 = RegisterNumber.none
+    /// log2 of the scale: 0...3.
+    var scale: UInt8 = 0
+    /// Low four bits of the opcode: the condition of Jcc, SETcc, CMOVcc.
+    var condition: UInt8 = 0
+    var flags: InstructionFlags = []
+    /// Bytes from the start of the block to this instruction, and to the next.
+    var offset: UInt16 = 0
+    var nextOffset: UInt16 = 0
+    /// `ZydisMnemonic`.
+    var mnemonic: UInt16 = 0
+    var displacement: UInt64 = 0
+    /// Immediate, extended to 64 bits as the instruction wants it; a branch's displacement; a far pointer's offset.
+    var immediate: UInt64 = 0
+    /// Second immediate: ENTER's level, a far pointer's selector, the 8-bit count of SHLD with memory.
+    var immediate1: UInt16 = 0
+
+    init(_ operation: Operation) { self.operation = operation }
+
+    @inline(__always) var bytes: UInt64 { 1 &<< UInt64(width) }
+    @inline(__always) var length: UInt16 { nextOffset &- offset }
+}
+
+/// What an instruction does. Operations stand in the order of the files that hold their handlers.
+enum Operation: UInt16 {
+    /// Not offered or not an instruction: #UD.
+    case invalid
+
+    // CPU+Arithmetic.swift
+    case add, or, adc, sbb, and, sub, xor, cmp, test
+    case inc, dec, neg, not
+    // Forms that make up most of what guests execute, without the second dispatch.
+    case addRegisterImmediate32, cmpRegisterImmediate32, subRegisterImmediate32, incRegister32, decRegister32
+    case addRegisterRegister32, xorRegisterRegister32, testRegisterRegister32, cmpRegisterRegister32
+
+    // CPU+DataMovement.swift
+    case mov, movRegisterRegister32, movRegisterMemory32, movMemoryRegister32, movRegisterImmediate32
+    case movzx, movsx, lea, xchg, xadd, cmpxchg, cmpxchg8b, cmpxchg16b, cmov, setcc, bswap, xlat, nop
+    case cbw, cwd  // with width: CBW CWDE CDQE, CWD CDQ CQO
+    case lahf, sahf, clc, stc, cmc, cld, std, salc
+
+    // CPU+Stack.swift
+    case push, pop, pusha, popa, pushf, popf, enter, leave
+
+    // CPU+ControlTransfer.swift
+    case jmp, jcc, call, ret, jcxz, loop, loope, loopne
+
+    // CPU+Shift.swift, CPU+MultiplyDivide.swift, CPU+Bit.swift, CPU+Decimal.swift
+    case rol, ror, rcl, rcr, shl, shr, sar, shld, shrd
+    case mul, imul, imul2, imul3, div, idiv
+    case bt, bts, btr, btc, bsf, bsr
+    case daa, das, aaa, aas, aam, aad, bound
+
+    // CPU+String.swift
+    case movs, cmps, stos, lods, scas
+
+    // CPU+InputOutput.swift
+    case `in`, out, ins, outs
+
+    // CPU+FarTransfer.swift
+    case callFar, jmpFar, retFar, iret, int, int3, into, int1
+
+    // CPU+SegmentLoad.swift
+    case movToSegment, movFromSegment, pushSegment, popSegment, loadFarPointer
+    case lldt, ltr, sldt, str, lar, lsl, verr, verw, arpl
+
+    // CPU+SystemCall.swift
+    case syscall, sysret, sysenter, sysexit
+
+    // CPU+System.swift
+    case movToCR, movFromCR, movToDR, movFromDR, lmsw, smsw, clts
+    case lgdt, lidt, sgdt, sidt, invlpg, invd, wbinvd
+    case cli, sti, hlt, cpuid, rdtsc, rdmsr, wrmsr, swapgs, stac, clac, monitor, mwait, ud, xgetbv, xsetbv
+
+    // CPU+FPU.swift
+    case fxsave, fxrstor, fninit, fnstcw, fldcw, fnstsw, fnclex, fwait, ldmxcsr, stmxcsr
+}

@@ -1,0 +1,169 @@
+// Guest physical memory of one machine: objects, and which of their pages stand at which GPA.
+
+import NVMM
+
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Darwin)
+import Darwin
+#endif
+
+/// What is remembered of each page of an object.
+struct PageRecord {
+    /// The guest wrote the page since the dirty list was last taken.
+    var isDirty = false
+    /// First block of code decoded from this page, or -1.
+    var firstBlock: Int32 = -1
+}
+
+/// A memory object as the backend sees it.
+///
+/// SAFETY: `records` has one element for each page of the object and lives as long as this; `host` is the mapping that
+/// the client's ``MemoryObject`` owns, kept alive by `object`.
+@safe final class BackedObject {
+    let object: MemoryObject
+    let host: UInt64
+    let records: UnsafeMutablePointer<PageRecord>
+    var linkCount = 0
+
+    init(ordinal: UInt32, byteCount: Int) throws(MachineError) {
+        let mapping = unsafe mmap(nil, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON | MAP_NORESERVE, -1, 0)
+        guard let address = unsafe mapping, unsafe address != MAP_FAILED else {
+            throw .outOfMemory(byteCount: byteCount)
+        }
+        let start = UInt(bitPattern: address)
+        host = UInt64(start)
+        unsafe object = MemoryObject(ordinal: ordinal, byteCount: byteCount, clientAddress: address) {
+            unsafe munmap(UnsafeMutableRawPointer(bitPattern: start), byteCount)
+        }
+        let pages = byteCount / pageBytes
+        unsafe records = .allocate(capacity: pages)
+        unsafe records.initialize(repeating: PageRecord(), count: pages)
+    }
+
+    deinit { unsafe records.deallocate() }
+
+    func takeDirtyPages() -> [Int] {
+        var dirty: [Int] = []
+        for page in 0..<object.pageCount where unsafe records[page].isDirty {
+            unsafe records[page].isDirty = false
+            dirty.append(page)
+        }
+        return dirty
+    }
+}
+
+/// A page of guest physical memory: where its bytes are and what may be done with them.
+@safe struct PhysicalPage {
+    var host: UInt64
+    var record: UnsafeMutablePointer<PageRecord>
+    var protection: Protection
+}
+
+/// The machine's guest physical address space.
+final class GuestMemory {
+    /// `max_ram` of the capability: 128 GiB.
+    static let addressLimit: UInt64 = 128 << 30
+
+    private(set) var objects: [BackedObject?] = []
+    /// Mapped ranges, ascending by GPA, not overlapping.
+    private(set) var ranges: [Range] = []
+    /// Changes whenever translations that somebody may have cached become stale.
+    private(set) var generation: UInt64 = 1
+    private var lastFound = 0
+
+    struct Range {
+        var gpa: UInt64
+        var byteCount: UInt64
+        var backing: BackedObject
+        var offset: UInt64
+        var protection: Protection
+    }
+
+    func makeStale() { generation &+= 1 }
+
+    /// The page that `gpa` lies in, or nil where nothing is mapped.
+    func page(at gpa: UInt64) -> PhysicalPage? {
+        guard let range = range(containing: gpa) else { return nil }
+        let offset = ranges[range].offset &+ ((gpa & ~0xFFF) &- ranges[range].gpa)
+        let backing = ranges[range].backing
+        return unsafe PhysicalPage(
+            host: backing.host &+ offset, record: backing.records + Int(offset >> 12),
+            protection: ranges[range].protection)
+    }
+
+    func range(containing gpa: UInt64) -> Int? {
+        if lastFound < ranges.count, gpa &- ranges[lastFound].gpa < ranges[lastFound].byteCount { return lastFound }
+        var low = 0
+        var high = ranges.count
+        while low < high {
+            let middle = (low + high) / 2
+            if ranges[middle].gpa <= gpa { low = middle + 1 } else { high = middle }
+        }
+        guard low > 0, gpa &- ranges[low - 1].gpa < ranges[low - 1].byteCount else { return nil }
+        lastFound = low - 1
+        return low - 1
+    }
+}
+
+// MARK: - Mapping
+
+extension GuestMemory {
+    func createObject(byteCount: Int) throws(MachineError) -> MemoryObject {
+        guard byteCount > 0, byteCount % pageBytes == 0 else { throw .misaligned(value: UInt64(bitPattern: Int64(byteCount))) }
+        guard UInt64(byteCount) <= Self.addressLimit else { throw .outOfMemory(byteCount: byteCount) }
+        let live = objects.count { $0 != nil }
+        guard live < 32 else { throw .tooMany(limit: 32) }  // NVMM's limit of hva mappings
+        let backing = try BackedObject(ordinal: UInt32(objects.count), byteCount: byteCount)
+        objects.append(backing)
+        return backing.object
+    }
+
+    func destroyObject(_ object: MemoryObject) throws(MachineError) {
+        let backing = try self.backing(of: object)
+        guard backing.linkCount == 0 else { throw .objectInUse(ordinal: object.ordinal) }
+        objects[Int(object.ordinal)] = nil
+        makeStale()
+    }
+
+    func backing(of object: MemoryObject) throws(MachineError) -> BackedObject {
+        guard Int(object.ordinal) < objects.count, let backing = objects[Int(object.ordinal)], backing.object === object
+        else { throw .noSuchObject(ordinal: object.ordinal) }
+        return backing
+    }
+
+    func map(
+        _ object: MemoryObject, offset: Int, gpa: GPA, byteCount: Int, protection: Protection
+    ) throws(MachineError) {
+        let backing = try self.backing(of: object)
+        for value in [UInt64(bitPattern: Int64(offset)), gpa.rawValue, UInt64(bitPattern: Int64(byteCount))] where value & 0xFFF != 0 {
+            throw .misaligned(value: value)
+        }
+        guard byteCount > 0 else { throw .misaligned(value: 0) }
+        guard offset >= 0, offset <= object.byteCount, byteCount <= object.byteCount - offset else {
+            throw .outsideObject(offset: offset, byteCount: byteCount)
+        }
+        guard gpa.rawValue <= Self.addressLimit, UInt64(byteCount) <= Self.addressLimit - gpa.rawValue else {
+            throw .beyondAddressSpace(gpa: gpa, byteCount: byteCount)
+        }
+        let end = gpa.rawValue + UInt64(byteCount)
+        for range in ranges where gpa.rawValue < range.gpa + range.byteCount && range.gpa < end {
+            throw .overlaps(gpa: gpa, byteCount: byteCount)
+        }
+        let range = Range(
+            gpa: gpa.rawValue, byteCount: UInt64(byteCount), backing: backing, offset: UInt64(offset),
+            protection: protection.intersection([.read, .write, .execute]))
+        let place = ranges.firstIndex { $0.gpa > gpa.rawValue } ?? ranges.count
+        ranges.insert(range, at: place)
+        backing.linkCount += 1
+        makeStale()
+    }
+
+    func unmap(gpa: GPA, byteCount: Int) throws(MachineError) {
+        guard let place = ranges.firstIndex(where: { $0.gpa == gpa.rawValue && $0.byteCount == UInt64(bitPattern: Int64(byteCount)) })
+        else { throw .noSuchRange(gpa: gpa, byteCount: byteCount) }
+        ranges[place].backing.linkCount -= 1
+        ranges.remove(at: place)
+        makeStale()
+    }
+}

@@ -1,0 +1,121 @@
+// One virtual machine of the embedded backend: memory, clock and VCPUs.
+
+import NVMM
+
+final class SoftMachine: Machine {
+    let memory = GuestMemory()
+    let code = CodeCache()
+    let model: ProcessorModel
+    private let vcpusMax: UInt32
+    private var vcpus: [UInt32: SoftVCPU] = [:]
+    private(set) var clock: UInt64 = 0
+    /// Runs of all VCPUs that entered the guest.
+    private(set) var runCount: UInt64 = 0
+    private let fault: InjectedFault
+    private let faultFromRun: UInt64
+
+    init(model: ProcessorModel, vcpusMax: UInt32, fault: InjectedFault, faultFromRun: UInt64) {
+        self.model = model
+        self.vcpusMax = vcpusMax
+        self.fault = fault
+        self.faultFromRun = faultFromRun
+    }
+
+    // MARK: VCPUs
+
+    func createVCPU(id: UInt32) throws(MachineError) -> any VCPU {
+        guard id < vcpusMax else { throw .vcpuOutOfRange(id: id) }
+        guard vcpus[id] == nil else { throw .vcpuExists(id: id) }
+        let vcpu = SoftVCPU(id: id, machine: self)
+        vcpus[id] = vcpu
+        return vcpu
+    }
+
+    func destroyVCPU(id: UInt32) throws(MachineError) {
+        guard let vcpu = vcpus.removeValue(forKey: id) else { throw .noSuchVCPU(id: id) }
+        vcpu.isDestroyed = true
+    }
+
+    /// Accounts for a run that entered the guest.
+    func didRun(retired: UInt64) {
+        clock &+= retired
+        runCount &+= 1
+    }
+
+    /// The deliberate error that the next run computes with.
+    var faultInForce: InjectedFault { runCount >= faultFromRun ? fault : .none }
+
+    // MARK: Memory
+
+    func hvaMap(byteCount: Int) throws(MachineError) -> MemoryObject { try memory.createObject(byteCount: byteCount) }
+    func hvaUnmap(_ object: MemoryObject) throws(MachineError) { try memory.destroyObject(object) }
+
+    func gpaMap(
+        _ object: MemoryObject, offset: Int, gpa: GPA, byteCount: Int, protection: Protection
+    ) throws(MachineError) {
+        try memory.map(object, offset: offset, gpa: gpa, byteCount: byteCount, protection: protection)
+    }
+    func gpaUnmap(gpa: GPA, byteCount: Int) throws(MachineError) { try memory.unmap(gpa: gpa, byteCount: byteCount) }
+
+    func gpaToHVA(_ gpa: GPA) -> (object: MemoryObject, offset: Int, protection: Protection)? {
+        guard let place = memory.range(containing: gpa.rawValue) else { return nil }
+        let range = memory.ranges[place]
+        return (range.backing.object, Int(range.offset + (gpa.rawValue - range.gpa)), range.protection)
+    }
+
+    func write(_ object: MemoryObject, at offset: Int, _ bytes: RawSpan) throws(MachineError) {
+        guard offset >= 0, offset <= object.byteCount, bytes.byteCount <= object.byteCount - offset else {
+            throw .outsideObject(offset: offset, byteCount: bytes.byteCount)
+        }
+        try withWritable(object, offset..<offset + bytes.byteCount) { target in
+            for index in 0..<bytes.byteCount {
+                // SAFETY: both spans are `byteCount` long.
+                unsafe target.storeBytes(
+                    of: bytes.unsafeLoad(fromByteOffset: index, as: UInt8.self), toByteOffset: index, as: UInt8.self)
+            }
+        }
+    }
+
+    func withWritable(
+        _ object: MemoryObject, _ range: Range<Int>, _ body: (inout MutableRawSpan) -> Void
+    ) throws(MachineError) {
+        _ = try memory.backing(of: object)
+        guard range.lowerBound >= 0, range.upperBound <= object.byteCount else {
+            throw .outsideObject(offset: range.lowerBound, byteCount: range.count)
+        }
+        // SAFETY: the range lies in the object, which outlives the call. Code that was decoded from these bytes is
+        // compared again before the next run uses it.
+        let buffer = unsafe UnsafeMutableRawBufferPointer(
+            start: object.clientAddress + range.lowerBound, count: range.count)
+        var span = unsafe MutableRawSpan(_unsafeBytes: buffer)
+        body(&span)
+    }
+
+    func takeDirtyPages(of object: MemoryObject) -> [Int] {
+        guard let backing = try? memory.backing(of: object) else { return [] }
+        // Pages become clean: the TLB must not let stores pass unseen.
+        memory.makeStale()
+        return backing.takeDirtyPages()
+    }
+
+    // MARK: Clock and state
+
+    func advanceClock(by ticks: UInt64) { clock &+= ticks }
+
+    private static let privateStateVersion: UInt8 = 1
+
+    func savePrivateState() -> [UInt8] {
+        var bytes = PrivateStateWriter(version: Self.privateStateVersion)
+        bytes.append(clock)
+        bytes.append(runCount)
+        return bytes.bytes
+    }
+
+    func restorePrivateState(_ bytes: [UInt8]) throws(MachineError) {
+        guard var reader = PrivateStateReader(bytes, version: Self.privateStateVersion),
+            let clock = reader.next(), let runCount = reader.next(), reader.isAtEnd
+        else { throw .privateStateRefused("soft machine") }
+        self.clock = clock
+        self.runCount = runCount
+    }
+}

@@ -1,0 +1,113 @@
+// One VCPU of the embedded backend: the comm-page protocol around the interpreter.
+
+import NVMM
+
+final class SoftVCPU: VCPU {
+    let id: UInt32
+    let commPage = CommPage()
+    private unowned let machine: SoftMachine
+    private var cpu: CPU
+    var isDestroyed = false
+
+    init(id: UInt32, machine: SoftMachine) {
+        self.id = id
+        self.machine = machine
+        cpu = CPU(id: id, memory: machine.memory, code: machine.code, commPage: commPage, model: machine.model)
+        var state = VCPUState.reset
+        state[.tsc] = 0
+        cpu.install(.all, from: state, clock: machine.clock)
+        commPage.state = state
+        commPage.stateCached = .all
+    }
+
+    func configure(_ configuration: VCPUConfiguration) throws(VCPUError) {
+        guard !isDestroyed else { throw .destroyed }
+        switch configuration {
+        case .tpr(let exitOnChange): cpu.exitsOnTPRChange = exitOnChange
+        case .cpuid(let leaf, let rule):
+            if case .remove = rule {
+                cpu.cpuidRules[leaf] = nil
+                return
+            }
+            if case .mask(let set, let delete) = rule {
+                guard set.eax & delete.eax | set.ebx & delete.ebx | set.ecx & delete.ecx | set.edx & delete.edx == 0 else {
+                    throw .contradictoryCPUIDMask(leaf: leaf)
+                }
+            }
+            guard cpu.cpuidRules[leaf] != nil || cpu.cpuidRules.count < 32 else { throw .tooManyCPUIDRules(limit: 32) }
+            cpu.cpuidRules[leaf] = rule
+        }
+    }
+
+    func fetchWantedState() throws(VCPUError) {
+        guard !isDestroyed else { throw .destroyed }
+        let wanted = commPage.stateWanted
+        cpu.extract(wanted, into: &commPage.state, clock: machine.clock)
+        commPage.stateWanted = []
+        commPage.stateCached.formUnion(wanted)
+    }
+
+    /// The order is that of NVMM's kernel side: return early, commit, forget what was cached, inject, enter.
+    func run(budget: UInt64?) throws(VCPUError) -> RunResult {
+        guard !isDestroyed else { throw .destroyed }
+        if commPage.stop {
+            commPage.stop = false
+            return RunResult(exit: VCPUExit(reason: .stopped, state: exitState), kind: .returnedEarly, retired: 0)
+        }
+        let commit = commPage.stateCommit
+        commPage.stateCommit = []
+        cpu.install(commit, from: commPage.state, clock: machine.clock)
+        commPage.stateWanted = []
+        commPage.stateCached = []
+        var event = cpu.takePendingDelivery()
+        if commPage.eventCommit {
+            commPage.eventCommit = false
+            let injected = commPage.event
+            guard injected.isValid else {
+                commPage.stop = false
+                throw .badEvent(injected)
+            }
+            // An injection replaces an event that was still pending.
+            event = injected
+            if injected.kind == .interrupt, injected.vector == 2 { cpu.nmiWindow = true }
+        }
+        cpu.fault = machine.faultInForce
+        cpu.clockAtEntry = machine.clock
+        let reason = cpu.enter(event: event, budget: budget ?? .max)
+        machine.didRun(retired: cpu.retired)
+        let provided = reason.providedState
+        if !provided.isEmpty {
+            cpu.extract(provided, into: &commPage.state, clock: machine.clock)
+            commPage.stateCached = provided
+        }
+        commPage.stop = false
+        return RunResult(exit: VCPUExit(reason: reason, state: exitState), retired: cpu.retired)
+    }
+
+    private var exitState: ExitState { ExitState(rflags: cpu.rflags, cr8: cpu.cr8, interrupt: cpu.interruptState) }
+
+    func counters() -> [Counter] { cpu.counters() }
+
+    // MARK: Whole state
+
+    func saveState() -> VCPUState {
+        var state = VCPUState()
+        cpu.extract(.all, into: &state, clock: machine.clock)
+        return state
+    }
+
+    func savePrivateState() -> [UInt8] { cpu.savePrivateState() }
+
+    func restore(_ state: VCPUState, privateState: [UInt8]) throws(VCPUError) {
+        guard !isDestroyed else { throw .destroyed }
+        guard cpu.restore(state, privateState: privateState, clock: machine.clock) else {
+            throw .privateStateRefused("soft VCPU")
+        }
+        commPage.state = state
+        commPage.stateCached = .all
+        commPage.stateCommit = []
+        commPage.stateWanted = []
+        commPage.eventCommit = false
+        commPage.stop = false
+    }
+}
