@@ -95,7 +95,8 @@ struct Decoder {
             undecodable.flags = [.endsBlock]
             return Decoding(outcome: Self.outcome(status), instruction: undecodable)
         }
-        return Decoding(outcome: .decoded, instruction: translate(Encoding(unsafe instruction), operands, offset: offset))
+        let encoding = unsafe Encoding(instruction)
+        return Decoding(outcome: .decoded, instruction: translate(encoding, operands, offset: offset))
     }
 
     private static func outcome(_ status: ZyanStatus) -> Outcome {

@@ -31,10 +31,6 @@ extension CPU {
     mutating func stos(_ i: borrowing DecodedInstruction) throws(Interruption) { throw .invalidOpcode }
     mutating func lods(_ i: borrowing DecodedInstruction) throws(Interruption) { throw .invalidOpcode }
     mutating func scas(_ i: borrowing DecodedInstruction) throws(Interruption) { throw .invalidOpcode }
-    mutating func input(_ i: borrowing DecodedInstruction) throws(Interruption) { throw .invalidOpcode }
-    mutating func output(_ i: borrowing DecodedInstruction) throws(Interruption) { throw .invalidOpcode }
-    mutating func ins(_ i: borrowing DecodedInstruction) throws(Interruption) { throw .invalidOpcode }
-    mutating func outs(_ i: borrowing DecodedInstruction) throws(Interruption) { throw .invalidOpcode }
     mutating func callFar(_ i: borrowing DecodedInstruction) throws(Interruption) { throw .invalidOpcode }
     mutating func jmpFar(_ i: borrowing DecodedInstruction) throws(Interruption) { throw .invalidOpcode }
     mutating func retFar(_ i: borrowing DecodedInstruction) throws(Interruption) { throw .invalidOpcode }
@@ -70,10 +66,6 @@ extension CPU {
     mutating func cli(_ i: borrowing DecodedInstruction) throws(Interruption) { throw .invalidOpcode }
     mutating func sti(_ i: borrowing DecodedInstruction) throws(Interruption) { throw .invalidOpcode }
     mutating func hlt(_ i: borrowing DecodedInstruction) throws(Interruption) { throw .invalidOpcode }
-    mutating func cpuid(_ i: borrowing DecodedInstruction) throws(Interruption) { throw .invalidOpcode }
-    mutating func rdtsc(_ i: borrowing DecodedInstruction) throws(Interruption) { throw .invalidOpcode }
-    mutating func rdmsr(_ i: borrowing DecodedInstruction) throws(Interruption) { throw .invalidOpcode }
-    mutating func wrmsr(_ i: borrowing DecodedInstruction) throws(Interruption) { throw .invalidOpcode }
     mutating func swapgs(_ i: borrowing DecodedInstruction) throws(Interruption) { throw .invalidOpcode }
     mutating func stac(_ i: borrowing DecodedInstruction) throws(Interruption) { throw .invalidOpcode }
     mutating func clac(_ i: borrowing DecodedInstruction) throws(Interruption) { throw .invalidOpcode }
@@ -81,16 +73,6 @@ extension CPU {
     mutating func mwait(_ i: borrowing DecodedInstruction) throws(Interruption) { throw .invalidOpcode }
     mutating func xgetbv(_ i: borrowing DecodedInstruction) throws(Interruption) { throw .invalidOpcode }
     mutating func xsetbv(_ i: borrowing DecodedInstruction) throws(Interruption) { throw .invalidOpcode }
-    mutating func fxsave(_ i: borrowing DecodedInstruction) throws(Interruption) { throw .invalidOpcode }
-    mutating func fxrstor(_ i: borrowing DecodedInstruction) throws(Interruption) { throw .invalidOpcode }
-    mutating func fninit(_ i: borrowing DecodedInstruction) throws(Interruption) { throw .invalidOpcode }
-    mutating func fnstcw(_ i: borrowing DecodedInstruction) throws(Interruption) { throw .invalidOpcode }
-    mutating func fldcw(_ i: borrowing DecodedInstruction) throws(Interruption) { throw .invalidOpcode }
-    mutating func fnstsw(_ i: borrowing DecodedInstruction) throws(Interruption) { throw .invalidOpcode }
-    mutating func fnclex(_ i: borrowing DecodedInstruction) throws(Interruption) { throw .invalidOpcode }
-    mutating func fwait(_ i: borrowing DecodedInstruction) throws(Interruption) { throw .invalidOpcode }
-    mutating func ldmxcsr(_ i: borrowing DecodedInstruction) throws(Interruption) { throw .invalidOpcode }
-    mutating func stmxcsr(_ i: borrowing DecodedInstruction) throws(Interruption) { throw .invalidOpcode }
     mutating func daa() {}
     mutating func das() {}
     mutating func aaa() {}

@@ -37,5 +37,66 @@ public final class ProcessorModel: Sendable {
     public static func named(_ name: String) -> ProcessorModel? { all.first { $0.name == name } }
 
     /// The base 64-bit instruction set without floating point: integer, system, FXSAVE.
-    public static let base = ProcessorModel(name: "base-v1", table: [], offers1GiBPages: true)
+    public static let base = ProcessorModel(name: "base-v1", table: baseTable, offers1GiBPages: true)
+}
+
+// MARK: - CPUID
+
+extension ProcessorModel {
+    /// What CPUID returns. A leaf beyond the largest basic one gives that one's data, as NVMM does it.
+    func registers(leaf: UInt32, subleaf: UInt32) -> CPUIDRegisters {
+        let isBasic = leaf < 0x4000_0000
+        let known = table.last { isBasic && $0.leaf < 0x4000_0000 }?.leaf ?? 0
+        let effective = isBasic && leaf > known ? known : leaf
+        return table.first { $0.leaf == effective && $0.subleaf == subleaf }?.registers ?? CPUIDRegisters()
+    }
+
+    private static func ascii(_ text: String, at offset: Int) -> UInt32 {
+        var word: UInt32 = 0
+        for (index, byte) in text.utf8.dropFirst(offset).prefix(4).enumerated() { word |= UInt32(byte) << (UInt32(index) * 8) }
+        return word
+    }
+
+    /// NVMM's masks (nvmm_x86.c) combined with what this interpreter executes; bits: SDM vol. 2, CPUID.
+    private static let baseTable: [CPUIDEntry] = {
+        let vendor = "ExitTracerVM"
+        let brand = "exit-tracer base-v1 at 1 GHz"
+        let signature: UInt32 = 0x600  // family 6, as RDX after RESET says
+        let features1C: UInt32 = 1 << 13 | 1 << 31  // CMPXCHG16B, hypervisor
+        var features1D: UInt32 = 0
+        for bit: UInt32 in [2, 3, 4, 5, 6, 8, 9, 11, 13, 15, 16, 17, 24] {
+            // DE PSE TSC MSR PAE CX8 APIC SEP PGE CMOV PAT PSE-36 FXSR
+            features1D |= 1 << bit
+        }
+        let features7B: UInt32 = 1 << 7 | 1 << 20  // SMEP, SMAP
+        let features81D: UInt32 = 1 << 11 | 1 << 20 | 1 << 26 | 1 << 29  // SYSCALL, NX, 1 GiB pages, long mode
+        var table = [
+            CPUIDEntry(
+                leaf: 0,
+                registers: CPUIDRegisters(
+                    eax: 0xD, ebx: ascii(vendor, at: 0), ecx: ascii(vendor, at: 8), edx: ascii(vendor, at: 4))),
+            CPUIDEntry(leaf: 1, registers: CPUIDRegisters(eax: signature, ecx: features1C, edx: features1D)),
+            CPUIDEntry(leaf: 7, registers: CPUIDRegisters(ebx: features7B)),
+            CPUIDEntry(leaf: 0xD, registers: CPUIDRegisters()),
+            CPUIDEntry(
+                leaf: 0x4000_0000,
+                registers: CPUIDRegisters(
+                    eax: 0x4000_0010, ebx: ascii("___ ", at: 0), ecx: ascii("NVMM", at: 0), edx: ascii(" ___", at: 0))),
+            CPUIDEntry(leaf: 0x4000_0010, registers: CPUIDRegisters(eax: 1_000_000)),  // TSC, kHz
+            CPUIDEntry(leaf: 0x8000_0000, registers: CPUIDRegisters(eax: 0x8000_0008)),
+            CPUIDEntry(leaf: 0x8000_0001, registers: CPUIDRegisters(ecx: 1, edx: features81D)),  // LAHF in 64-bit mode
+        ]
+        for part in 0..<3 {
+            table.append(
+                CPUIDEntry(
+                    leaf: 0x8000_0002 + UInt32(part),
+                    registers: CPUIDRegisters(
+                        eax: ascii(brand, at: part * 16), ebx: ascii(brand, at: part * 16 + 4),
+                        ecx: ascii(brand, at: part * 16 + 8), edx: ascii(brand, at: part * 16 + 12))))
+        }
+        table.append(CPUIDEntry(leaf: 0x8000_0007, registers: CPUIDRegisters(edx: 1 << 8)))  // invariant TSC
+        // Physical addresses of 40 bits, linear ones of 48: see CPU+Paging.swift.
+        table.append(CPUIDEntry(leaf: 0x8000_0008, registers: CPUIDRegisters(eax: 0x3028)))
+        return table
+    }()
 }

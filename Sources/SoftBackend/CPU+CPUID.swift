@@ -1,0 +1,26 @@
+// CPUID: the model's table, what depends on the VCPU, then the client's rules.
+
+import NVMM
+
+extension CPU {
+    mutating func cpuid(_ i: borrowing DecodedInstruction) throws(Interruption) {
+        let leaf: UInt32 = read(0)
+        var result = model.registers(leaf: leaf, subleaf: read(1))
+        if leaf == 1 { result.ebx = result.ebx & 0x00FF_FFFF | id << 24 }
+        let rule = cpuidRules[leaf]
+        if case .mask(let set, let delete) = rule {
+            result.eax = result.eax & ~delete.eax | set.eax
+            result.ebx = result.ebx & ~delete.ebx | set.ebx
+            result.ecx = result.ecx & ~delete.ecx | set.ecx
+            result.edx = result.edx & ~delete.edx | set.edx
+        }
+        write(0, result.eax)
+        write(3, result.ebx)
+        write(1, result.ecx)
+        write(2, result.edx)
+        if case .exit = rule {
+            pendingExit = .cpuid(npc: nextRIP(i))
+            throw .exit
+        }
+    }
+}

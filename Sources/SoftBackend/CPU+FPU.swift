@@ -1,0 +1,102 @@
+// The floating-point state as a whole: saved, restored, initialised. Arithmetic is not offered by this model.
+
+import NVMM
+
+extension CPU {
+    /// x87 instructions that are there: #NM where the kernel wants to know (SDM vol. 3, table 2-2).
+    private func checkFPU() throws(Interruption) {
+        if cr0 & (CR0.em | CR0.ts) != 0 { throw .exception(.deviceNotAvailable) }
+    }
+
+    /// FXSAVE, FXRSTOR, LDMXCSR and STMXCSR: #UD under emulation, #NM after a task switch.
+    private func checkFXSR(needsOSFXSR: Bool) throws(Interruption) {
+        if cr0 & CR0.em != 0 || needsOSFXSR && cr4 & CR4.osfxsr == 0 { throw .invalidOpcode }
+        if cr0 & CR0.ts != 0 { throw .exception(.deviceNotAvailable) }
+    }
+
+    /// Bytes of the image that this mode reads and writes: XMM8 to XMM15 exist in 64-bit mode only.
+    private var imageBytes: Int { is64Bit ? 416 : 288 }
+
+    private mutating func imageAddress(_ i: borrowing DecodedInstruction, _ kind: AccessKind) throws(Interruption) -> UInt64 {
+        let offset = effectiveAddress(i)
+        let address = try linear(i.segment, offset, byteCount: 512, kind)
+        guard address & 0xF == 0 else { throw .generalProtection(0) }
+        return offset
+    }
+
+    mutating func fxsave(_ i: borrowing DecodedInstruction) throws(Interruption) {
+        try checkFXSR(needsOSFXSR: false)
+        let offset = try imageAddress(i, .write)
+        var image = fpu
+        image.mxcsrMask = 0xFFFF
+        image.zero = 0
+        var words = InlineArray<52, UInt64>(repeating: 0)
+        unsafe withUnsafeBytes(of: &image) { bytes in
+            for index in 0..<52 { words[index] = unsafe bytes.load(fromByteOffset: index * 8, as: UInt64.self) }
+        }
+        // The last word first: a fault on the second page leaves the first as it was.
+        for index in (0..<imageBytes / 8).reversed() { try store(i.segment, offset &+ UInt64(index) &* 8, words[index]) }
+    }
+
+    mutating func fxrstor(_ i: borrowing DecodedInstruction) throws(Interruption) {
+        try checkFXSR(needsOSFXSR: false)
+        let offset = try imageAddress(i, .read)
+        var image = fpu
+        for index in 0..<imageBytes / 8 {
+            let word: UInt64 = try load(i.segment, offset &+ UInt64(index) &* 8)
+            unsafe withUnsafeMutableBytes(of: &image) { bytes in
+                unsafe bytes.storeBytes(of: word, toByteOffset: index * 8, as: UInt64.self)
+            }
+        }
+        guard image.mxcsr & 0xFFFF_0000 == 0 else { throw .generalProtection(0) }
+        image.mxcsrMask = fpu.mxcsrMask
+        image.zero = fpu.zero
+        fpu = image
+    }
+
+    mutating func fninit(_ i: borrowing DecodedInstruction) throws(Interruption) {
+        try checkFPU()
+        fpu.controlWord = 0x37F
+        fpu.statusWord = 0
+        fpu.tagByte = 0
+        fpu.lastOpcode = 0
+        fpu.instructionPointer = 0
+        fpu.dataPointer = 0
+    }
+
+    mutating func fnstcw(_ i: borrowing DecodedInstruction) throws(Interruption) {
+        try checkFPU()
+        try storeOperand(i, fpu.controlWord)
+    }
+
+    mutating func fldcw(_ i: borrowing DecodedInstruction) throws(Interruption) {
+        try checkFPU()
+        fpu.controlWord = try loadOperand(i, as: UInt16.self)
+    }
+
+    mutating func fnstsw(_ i: borrowing DecodedInstruction) throws(Interruption) {
+        try checkFPU()
+        if i.form == .register { write(0, fpu.statusWord) } else { try storeOperand(i, fpu.statusWord) }
+    }
+
+    mutating func fnclex(_ i: borrowing DecodedInstruction) throws(Interruption) {
+        try checkFPU()
+        fpu.statusWord &= 0x7F00
+    }
+
+    mutating func fwait(_ i: borrowing DecodedInstruction) throws(Interruption) {
+        if cr0 & CR0.mp != 0, cr0 & CR0.ts != 0 { throw .exception(.deviceNotAvailable) }
+    }
+
+    mutating func ldmxcsr(_ i: borrowing DecodedInstruction) throws(Interruption) {
+        try checkFXSR(needsOSFXSR: true)
+        let value: UInt32 = try loadOperand(i)
+        guard value & 0xFFFF_0000 == 0 else { throw .generalProtection(0) }
+        fpu.mxcsr = value
+    }
+
+    mutating func stmxcsr(_ i: borrowing DecodedInstruction) throws(Interruption) {
+        try checkFXSR(needsOSFXSR: true)
+        try storeOperand(i, fpu.mxcsr)
+    }
+}
