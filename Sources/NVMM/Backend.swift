@@ -74,6 +74,13 @@ public protocol Machine: AnyObject {
     func restorePrivateState(_ bytes: [UInt8]) throws(MachineError)
 }
 
+extension Machine {
+    /// As ``write(_:at:_:)`` with a span.
+    public func write(_ object: MemoryObject, at offset: Int, _ bytes: [UInt8]) throws(MachineError) {
+        try unsafe write(object, at: offset, bytes.span.bytes)
+    }
+}
+
 /// A virtual processor. One thread at a time may call it; ``stop()`` may come from any.
 public protocol VCPU: AnyObject {
     var id: UInt32 { get }
