@@ -15,7 +15,8 @@ import Synchronization
 /// 1064  stop           ask the next run to return at once
 /// ```
 ///
-/// `stop` may be set from any thread and from a signal handler; everything else belongs to the thread that runs the VCPU.
+/// `stop` may be set from any thread and from a signal handler; everything else belongs to the thread that runs the
+/// VCPU.
 @safe public final class CommPage: @unchecked Sendable {
     /// Start of the page, for those that hand it out through a C ABI. Valid as long as this object.
     public let address: UnsafeMutableRawPointer

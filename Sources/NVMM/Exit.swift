@@ -125,7 +125,11 @@ public struct InstructionBytes: Hashable, Sendable {
     /// A sixteenth byte is dropped: no instruction is longer than 15.
     public mutating func append(_ byte: UInt8) {
         guard count < 15 else { return }
-        if count < 8 { low |= UInt64(byte) << (UInt64(count) * 8) } else { high |= UInt64(byte) << (UInt64(count - 8) * 8) }
+        if count < 8 {
+            low |= UInt64(byte) << (UInt64(count) * 8)
+        } else {
+            high |= UInt64(byte) << (UInt64(count - 8) * 8)
+        }
         count += 1
     }
 

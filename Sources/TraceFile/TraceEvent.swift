@@ -87,7 +87,8 @@ public struct Step: Equatable, Sendable {
     public var committed: VCPUState
     /// The event that the run consumed.
     public var event: VCPUEvent?
-    /// The run failed with ``VCPUError/badEvent(_:)``; exit and state are then those before the run, committed state installed.
+    /// The run failed with ``VCPUError/badEvent(_:)``; exit and state are then those before the run, with the
+    /// committed state installed.
     public var failed: Bool
     public var exit: VCPUExit
     /// Parts that the hypervisor left cached in the comm page.
@@ -100,13 +101,15 @@ public struct Step: Equatable, Sendable {
     public var coverage: StateFlags
     /// The VCPU after the exit.
     public var state: VCPUState
-    /// Host time in the guest and, before it, in the VMM, nanoseconds; nil unless the header says that time is recorded.
+    /// Host time in the guest and, before it, in the VMM, nanoseconds; nil unless the header says that time is
+    /// recorded.
     public var time: StepTime?
 
     public init(
-        vcpu: UInt32, kind: RunKind, budget: UInt64? = nil, commit: StateFlags = [], committed: VCPUState = VCPUState(),
-        event: VCPUEvent? = nil, failed: Bool = false, exit: VCPUExit, cached: StateFlags, retired: UInt64?, clock: UInt64,
-        coverage: StateFlags = .all, state: VCPUState, time: StepTime? = nil
+        vcpu: UInt32, kind: RunKind, budget: UInt64? = nil, commit: StateFlags = [],
+        committed: VCPUState = VCPUState(), event: VCPUEvent? = nil, failed: Bool = false, exit: VCPUExit,
+        cached: StateFlags, retired: UInt64?, clock: UInt64, coverage: StateFlags = .all, state: VCPUState,
+        time: StepTime? = nil
     ) {
         self.vcpu = vcpu
         self.kind = kind

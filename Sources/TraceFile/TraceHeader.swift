@@ -10,7 +10,8 @@ public enum RecordLevel: UInt8, CaseIterable, Sendable {
     case replay
 }
 
-/// The recording's circumstances. Holds no host name, path, address or time: two recordings of one run are the same bytes.
+/// The recording's circumstances. Holds no host name, path, address or time: two recordings of one run are the same
+/// bytes.
 public struct TraceHeader: Equatable, Sendable {
     /// Program and version that recorded, such as `tracectl 0.1.0`.
     public var tool: String
