@@ -18,9 +18,10 @@ public enum Requirement: Sendable {
         switch self {
         case .tool(let name):
             guard let path = unsafe getenv("PATH") else { return false }
-            return unsafe String(cString: path).split(separator: ":").contains { access("\($0)/\(name)", X_OK) == 0 }
-        case .file(let path): return access(path, R_OK) == 0
-        case .device(let path): return access(path, R_OK | W_OK) == 0
+            let folders = unsafe String(cString: path).split(separator: ":")
+            return folders.contains { unsafe access("\($0)/\(name)", X_OK) == 0 }
+        case .file(let path): return unsafe access(path, R_OK) == 0
+        case .device(let path): return unsafe access(path, R_OK | W_OK) == 0
         case .unprivilegedUser: return geteuid() != 0
         }
     }

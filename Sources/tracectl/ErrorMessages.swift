@@ -1,0 +1,37 @@
+// One sentence, with the fix in it, for each error that a library throws. The libraries throw places and values;
+// people's words are made here and nowhere else.
+
+import NVMM
+
+/// An error with the file it is about.
+struct Trouble: Error {
+    var path: String
+    var cause: any Error
+}
+
+/// A sentence that a verb makes itself, where no library has an error for it.
+struct PlainTrouble: Error { var sentence: String }
+
+/// Runs `body`; what it throws is about `path`.
+func about<Result>(_ path: String, _ body: () throws -> Result) throws -> Result {
+    do {
+        return try body()
+    } catch let trouble as Trouble {
+        throw trouble
+    } catch {
+        throw Trouble(path: path, cause: error)
+    }
+}
+
+/// - Returns: nil for what is not ours: the argument parser renders its own.
+func sentence(for error: any Error) -> String? {
+    switch error {
+    case let error as Trouble:
+        guard let cause = sentence(for: error.cause) else { return "\(error.path): \(error.cause)" }
+        return "\(error.path): \(cause)"
+    case let error as PlainTrouble: return error.sentence
+    case let error as MachineError: return sentence(for: error)
+    case let error as VCPUError: return sentence(for: error)
+    default: return nil
+    }
+}
