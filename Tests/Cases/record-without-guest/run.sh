@@ -1,0 +1,1 @@
+tracectl record -o out.vmtrace

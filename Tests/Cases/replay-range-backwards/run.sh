@@ -1,0 +1,1 @@
+tracectl replay x.vmtrace --from 9 --to 3

@@ -1,0 +1,1 @@
+tracectl info --no-such-flag x.vmtrace
