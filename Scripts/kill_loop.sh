@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Kills recordings with SIGKILL at random moments; what `repair` recovers must be sound and replay without a difference.
+# Usage: Scripts/kill_loop.sh TRACECTL ROUNDS [SEED]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+tracectl=$1
+rounds=$2
+RANDOM=${3:-1}
+firmware=${FIRMWARE:-/usr/share/seabios/bios.bin}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+bad=0
+least=-1
+most=0
+for ((round = 1; round <= rounds; round++)); do
+    rm -f "$work"/*
+    "$tracectl" record --firmware "$firmware" -o "$work/a.vmtrace" >/dev/null 2>&1 &
+    writer=$!
+    # 0 to 1.5 s: from before the header to the end of POST.
+    sleep "$(printf '%d.%03d' $((RANDOM % 2)) $((RANDOM % 750)))"
+    kill -KILL "$writer" 2>/dev/null || true
+    wait "$writer" 2>/dev/null || true
+    [ -s "$work/a.vmtrace" ] || continue
+    if ! "$tracectl" repair "$work/a.vmtrace" -o "$work/b.vmtrace" >"$work/repair.txt" 2>&1; then
+        # Killed before the header stood: nothing was recorded, and repair says so.
+        grep -q "nothing was recorded" "$work/repair.txt" && continue
+    fi
+    if ! "$tracectl" verify "$work/b.vmtrace" >"$work/verify.txt" 2>&1 \
+        || ! "$tracectl" replay "$work/b.vmtrace" >"$work/replay.txt" 2>&1; then
+        bad=$((bad + 1))
+        echo "round $round: not recovered"
+        cat "$work"/*.txt
+        continue
+    fi
+    steps=$("$tracectl" info "$work/b.vmtrace" --json | sed -n 's/.*"stepCount" : \([0-9]*\).*/\1/p' | head -n 1)
+    steps=${steps:-0}
+    [ "$least" -lt 0 ] || [ "$steps" -lt "$least" ] && least=$steps
+    [ "$steps" -gt "$most" ] && most=$steps
+done
+echo "kill loop: $rounds rounds, $bad not recovered; steps recovered: $least to $most"
+[ "$bad" -eq 0 ]
