@@ -1,0 +1,128 @@
+// Completing an IO exit: `nvmm_assist_io`; nvmm(4) and libnvmm(3).
+
+public import NVMM
+
+/// Completes the IN, OUT, INS or OUTS that a VCPU exited with: moves the data between the VMM's devices and RAX or
+/// guest memory, counts RCX down and moves RIP on. What has changed is handed over at the next run.
+///
+/// A repeated string operation is done in batches, as libnvmm does: RIP stays while elements remain, and the guest
+/// executes the instruction again.
+///
+/// - Parameter exit: the payload of the exit that the VCPU's last run gave.
+/// - Throws: ``AssistError``. Nothing was read from a device or written to one before a fault is found.
+/// The corresponding C function is `nvmm_assist_io`.
+public func assistIO(
+    _ vcpu: any VCPU, _ machine: any Machine, exit: IOExit, callbacks: any AssistCallbacks
+) throws(AssistError) {
+    try vcpu.cache([.gprs, .segments, .crs, .msrs])
+    let byteCount = Int(exit.operandBytes)
+    guard byteCount == 1 || byteCount == 2 || byteCount == 4 else { return }
+    guard exit.isString else {
+        let rax = vcpu.commPage.state[.rax]
+        var access = IOAccess(
+            vcpu: vcpu.id, port: exit.port, isInput: exit.isInput, byteCount: byteCount,
+            value: exit.isInput ? .max : UInt32(truncatingIfNeeded: rax & lowMask(byteCount)))
+        callbacks.access(&access)
+        if exit.isInput {
+            let mask = lowMask(byteCount)
+            let kept = byteCount == 4 ? 0 : rax & ~mask
+            vcpu.commPage.state[.rax] = kept | UInt64(access.value) & mask
+        }
+        vcpu.commPage.state[.rip] = exit.npc
+        vcpu.setState(.gprs)
+        return
+    }
+    try assistString(vcpu, machine, exit: exit, callbacks: callbacks)
+}
+
+/// libnvmm's batch: 32 bytes are moved at a time.
+private let batchBytes = 32
+
+private func assistString(
+    _ vcpu: any VCPU, _ machine: any Machine, exit: IOExit, callbacks: any AssistCallbacks
+) throws(AssistError) {
+    let guest = GuestAccess(vcpu, machine, callbacks)
+    let byteCount = Int(exit.operandBytes)
+    let addressMask = lowMask(exit.addressBytes == 2 ? 2 : exit.addressBytes == 4 ? 4 : 8)
+    let pointer: GPR = exit.isInput ? .rdi : .rsi
+    let backwards = vcpu.commPage.state[.rflags] & 1 << 10 != 0
+
+    var remaining: UInt64 = 1
+    if exit.isRepeated {
+        remaining = vcpu.commPage.state[.rcx] & addressMask
+        if remaining == 0 {
+            vcpu.commPage.state[.rip] = exit.npc
+            vcpu.setState(.gprs)
+            return
+        }
+    }
+    let segment: SegmentRegister
+    if let given = exit.segment {
+        segment = given
+    } else {
+        segment = exit.isInput ? .es : try decodedSegment(vcpu, guest)
+    }
+    let batch = backwards ? 1 : min(Int(min(remaining, UInt64(batchBytes))), batchBytes / byteCount)
+
+    var offset = vcpu.commPage.state[pointer] & addressMask
+    var done = 0
+    while done < batch {
+        // The first element may fault; a later one that does ends the batch, and faults when the guest comes again.
+        let address: UInt64
+        do {
+            address = try guest.linear(segment, offset: offset, byteCount: byteCount)
+            if exit.isInput { try guest.probeWrite(address, byteCount: byteCount) }
+        } catch {
+            if done == 0 { throw error }
+            break
+        }
+        var access = IOAccess(
+            vcpu: vcpu.id, port: exit.port, isInput: exit.isInput, byteCount: byteCount, value: .max)
+        if exit.isInput {
+            callbacks.access(&access)
+            try guest.store(UInt64(access.value), address, byteCount: byteCount)
+        } else {
+            do { access.value = UInt32(truncatingIfNeeded: try guest.load(address, byteCount: byteCount)) } catch {
+                if done == 0 { throw error }
+                break
+            }
+            callbacks.access(&access)
+        }
+        offset = (backwards ? offset &- UInt64(byteCount) : offset &+ UInt64(byteCount)) & addressMask
+        done += 1
+    }
+
+    writeAddressRegister(vcpu, pointer, offset, mask: addressMask)
+    remaining -= UInt64(done)
+    if exit.isRepeated { writeAddressRegister(vcpu, .rcx, remaining, mask: addressMask) }
+    if remaining == 0 || !exit.isRepeated { vcpu.commPage.state[.rip] = exit.npc }
+    vcpu.setState(.gprs)
+}
+
+/// A register used as an address or count: 16-bit addressing keeps the upper part, 32-bit clears it as every
+/// 32-bit write does.
+func writeAddressRegister(_ vcpu: any VCPU, _ register: GPR, _ value: UInt64, mask: UInt64) {
+    let kept = mask == 0xFFFF ? vcpu.commPage.state[register] & ~mask : 0
+    vcpu.commPage.state[register] = kept | value & mask
+}
+
+/// The segment override of the OUTS at RIP, where the hypervisor did not say.
+private func decodedSegment(_ vcpu: any VCPU, _ guest: GuestAccess) throws(AssistError) -> SegmentRegister {
+    var segment = SegmentRegister.ds
+    var rip = vcpu.commPage.state[.rip]
+    for _ in 0..<5 {
+        let byte = try guest.load(try guest.linear(.cs, offset: rip, byteCount: 1), byteCount: 1)
+        switch byte {
+        case 0x26: segment = .es
+        case 0x2E: segment = .cs
+        case 0x36: segment = .ss
+        case 0x3E: segment = .ds
+        case 0x64: segment = .fs
+        case 0x65: segment = .gs
+        case 0x66, 0x67, 0xF2, 0xF3, 0x40...0x4F: break
+        default: return segment
+        }
+        rip &+= 1
+    }
+    return segment
+}
