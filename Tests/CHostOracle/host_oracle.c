@@ -149,11 +149,12 @@ __attribute__((used)) static void on_signal(int number, siginfo_t *info, void *a
     }
 }
 
-// The kernel enters a handler with AC as the case had it, and the C library reads unaligned words: clear it first.
+// The kernel enters a handler with AC, NT and ID as the case had them. The C library reads unaligned words, and the
+// next case must not inherit the others: clear them first.
 void host_oracle_signal_entry(int, siginfo_t *, void *);
 __asm__(".text\n.type host_oracle_signal_entry, @function\n"
         "host_oracle_signal_entry:\n"
-        "  pushfq\n  andq $~0x40000, (%rsp)\n  popfq\n  jmp on_signal\n"
+        "  pushfq\n  andq $~0x244000, (%rsp)\n  popfq\n  jmp on_signal\n"
         ".size host_oracle_signal_entry, . - host_oracle_signal_entry\n");
 
 static void run_batch(uint32_t count) {

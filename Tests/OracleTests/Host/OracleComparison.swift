@@ -1,0 +1,86 @@
+// What differs between two outcomes of a case, and the report of it.
+
+import TestSupport
+
+/// One thing that differs.
+struct OracleDifference: CustomStringConvertible, Sendable {
+    var field: String
+    var expected: String
+    var actual: String
+    var description: String { "\(field): host \(expected), guest \(actual)" }
+}
+
+enum OracleComparison {
+    static let registerNames = [
+        "RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", "R8", "R9", "R10", "R11", "R12", "R13", "R14", "R15",
+    ]
+
+    /// - Returns: empty where the two agree in all that the manual defines.
+    static func differences(_ test: OracleCase, _ host: OracleOutcome, _ guest: OracleOutcome) -> [OracleDifference] {
+        var found: [OracleDifference] = []
+        func compare(_ field: String, _ host: UInt64, _ guest: UInt64) {
+            if host != guest { found.append(OracleDifference(field: field, expected: hex(host), actual: hex(guest))) }
+        }
+        compare("vector", host.vector.map(UInt64.init) ?? 0x100, guest.vector.map(UInt64.init) ?? 0x100)
+        if host.vector == guest.vector, host.vector != nil {
+            compare("error code", UInt64(host.errorCode), UInt64(guest.errorCode))
+            if host.vector == 14 { compare("CR2", host.cr2, guest.cr2) }
+        }
+        // Outside 64-bit mode the upper halves of the registers are undefined (SDM vol. 1, 3.4.1.1), and R8 on hidden.
+        let is64 = test.mode == .bits64
+        let mask: UInt64 = is64 ? .max : 0xFFFF_FFFF
+        for index in 0..<(is64 ? 16 : 8) where test.undefined.registers & (1 << UInt16(index)) == 0 {
+            compare(registerNames[index], host.state.gprs[index] & mask, guest.state.gprs[index] & mask)
+        }
+        compare("RIP", host.state.rip, guest.state.rip)
+        let flags = Flag.compared & ~test.undefined.flags
+        compare("RFLAGS", host.state.rflags & flags, guest.state.rflags & flags)
+        compare("CS", UInt64(host.state.cs), UInt64(guest.state.cs))
+        compare("SS", UInt64(host.state.ss), UInt64(guest.state.ss))
+        compare("DS", UInt64(host.state.ds), UInt64(guest.state.ds))
+        compare("ES", UInt64(host.state.es), UInt64(guest.state.es))
+        if !test.undefined.memory, host.changes != guest.changes || host.changeCount != guest.changeCount {
+            found.append(OracleDifference(
+                field: "memory", expected: text(host.changes, host.changeCount),
+                actual: text(guest.changes, guest.changeCount)))
+        }
+        return found
+    }
+
+    static func hex(_ value: UInt64) -> String { "0x" + String(value, radix: 16) }
+
+    private static func text(_ changes: [OracleChange], _ count: Int) -> String {
+        "\(count) bytes [" + changes.prefix(32).map { hex(UInt64($0.offset)) + "=" + hex(UInt64($0.value)) }.joined(separator: " ") + "]"
+    }
+}
+
+/// Everything about a case that went wrong, for people.
+struct OracleFailure: Sendable {
+    var row: HostRow
+    var seed: UInt64
+    var index: Int
+    var test: OracleCase
+    var host: OracleOutcome
+    var guest: OracleOutcome
+    var differences: [OracleDifference]
+
+    var description: String {
+        func state(_ state: OracleState) -> String {
+            (0..<16).map { OracleComparison.registerNames[$0] + "=" + OracleComparison.hex(state.gprs[$0]) }
+                .joined(separator: " ")
+                + " RIP=\(OracleComparison.hex(state.rip)) RFLAGS=\(OracleComparison.hex(state.rflags))"
+                + " CS=\(OracleComparison.hex(UInt64(state.cs))) SS=\(OracleComparison.hex(UInt64(state.ss)))"
+                + " DS=\(OracleComparison.hex(UInt64(state.ds))) ES=\(OracleComparison.hex(UInt64(state.es)))"
+        }
+        let bytes = test.code.map { String(UInt16($0) + 0x100, radix: 16).dropFirst() }.joined(separator: " ")
+        return """
+            \(row.mnemonic) \(row.size)-bit operands, \(row.mode.rawValue)-bit mode: \(InstructionText.of(test.code, mode: test.mode)) [\(bytes)]
+              \(differences.map(\.description).joined(separator: "\n  "))
+              seed \(seed), case \(index); again: EXIT_TRACER_ORACLE_SEED=\(seed) EXIT_TRACER_ORACLE_ROW='\(row.mnemonic)' swift test -c release -Xswiftc -enable-testing --filter OracleTests
+              before: \(state(test.state))
+              memory: \(test.patches.map { "\(OracleComparison.hex(UInt64($0.offset))): \($0.bytes)" }.joined(separator: "; "))
+              host:   \(state(host.state)) vector \(host.vector.map(String.init) ?? "none")
+              guest:  \(state(guest.state)) vector \(guest.vector.map(String.init) ?? "none")
+            """
+    }
+}
