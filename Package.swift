@@ -67,7 +67,7 @@ let package = Package(
             name: "SoftBackendTests", dependencies: ["NVMM", "SoftBackend", "TestSupport"], swiftSettings: strict),
         .testTarget(
             name: "OracleTests", dependencies: ["CHostOracle", "CZydis", "NVMM", "SoftBackend", "TestSupport"],
-            swiftSettings: strict),
+            exclude: ["Images"], swiftSettings: strict),
         .testTarget(
             name: "ReferenceVMMTests", dependencies: ["NVMM", "ReferenceVMM", "SoftBackend", "TestSupport"],
             swiftSettings: strict),
