@@ -1,0 +1,242 @@
+// Finds the instruction that a backend executes otherwise than a reference backend does: both re-execute from the
+// last equal keyframe, first step by step, then the first differing step instruction by instruction.
+
+internal import NVMM
+internal import TraceFile
+
+/// Looks for the cause of a divergence by executing again. Machines are made anew for each pass.
+struct FaultLocator {
+    let reader: TraceReader
+    let primary: any Backend
+    let reference: (any Backend)?
+    let options: ReplayOptions
+    /// Keyframe to start at, where trace and replay were equal; nil: the beginning.
+    let startKeyframe: Int?
+
+    struct Finding {
+        var wrongInstruction: WrongInstruction?
+        var before: [InstructionPlace] = []
+        var referenceAgrees = false
+        /// Nil without a reference to compare with.
+        var memory: [MemoryDifference]?
+    }
+
+    /// Longest stretch that is single-stepped; longer steps are narrowed down in chunks of this first.
+    private static let chunkInstructions: UInt64 = 32_768
+
+    /// - Parameters:
+    ///   - end: the step that diverged, or for a keyframe's finding the number of steps before it.
+    ///   - includesEnd: whether `end` itself was executed.
+    func locate(end: UInt64, includesEnd: Bool) throws(ReplayError) -> Finding {
+        guard primary.capability.countsInstructions else { return Finding() }
+        let last = includesEnd ? end : end &- 1
+        guard reference != nil else {
+            return Finding(before: try stepThrough(last, skip: nil).before)
+        }
+        var finding = Finding()
+        var firstDifferent: UInt64?
+        let pair = try Pair(self)
+        _ = try pair.drive(until: last, inclusive: true) { (step, position) throws(ReplayError) in
+            let difference = try pair.runAndCompare(step)
+            if firstDifferent == nil && !difference.isEmpty { firstDifferent = position }
+        }
+        finding.memory = pair.compareAllMemory()
+        guard let firstDifferent else {
+            finding.referenceAgrees = true
+            finding.before = try stepThrough(last, skip: nil).before
+            return finding
+        }
+        let result = try stepThrough(firstDifferent, skip: 0)
+        finding.wrongInstruction = result.wrong
+        finding.before = result.before
+        return finding
+    }
+
+    /// Executes step `target` instruction by instruction, on both backends where there are two.
+    ///
+    /// - Parameter skip: instructions to run in one go first; nil: all but the last few.
+    private func stepThrough(
+        _ target: UInt64, skip: UInt64?
+    ) throws(ReplayError) -> (wrong: WrongInstruction?, before: [InstructionPlace]) {
+        let pair = try Pair(self)
+        let found = try pair.drive(until: target, inclusive: false) { (step, _) throws(ReplayError) in try pair.run(step) }
+        guard let step = found, step.kind == .entered else { return (nil, []) }
+        let length = step.retired ?? 0
+        if let skip, skip == 0, length > 2 * Self.chunkInstructions {
+            let start = try pair.narrow(step, chunk: Self.chunkInstructions)
+            return try stepThrough(target, skip: max(start, 1))
+        }
+        let lead = skip ?? (length > UInt64(options.historyCount) ? length - UInt64(options.historyCount) : 0)
+        return try pair.singleStep(step, position: target, lead: lead, comparing: skip != nil)
+    }
+}
+
+// MARK: - Two machines side by side
+
+extension FaultLocator {
+    /// What differed after the same input, expected being the reference.
+    struct Difference {
+        var fields: [ComparedField] = []
+        var memory: [MemoryDifference] = []
+        var isEmpty: Bool { fields.isEmpty && memory.isEmpty }
+    }
+
+    /// A machine on the backend under test and, if there is one, its twin on the reference.
+    final class Pair {
+        private let locator: FaultLocator
+        private let actual: ReplayMachine
+        private let expected: ReplayMachine?
+
+        init(_ locator: FaultLocator) throws(ReplayError) {
+            self.locator = locator
+            let limit = locator.options.memoryBytesMax
+            actual = try ReplayMachine(on: locator.primary, memoryBytesMax: limit)
+            expected =
+                if let reference = locator.reference {
+                    try ReplayMachine(on: reference, memoryBytesMax: limit)
+                } else {
+                    nil
+                }
+        }
+
+        private func both(_ body: (ReplayMachine) throws(ReplayError) -> Void) throws(ReplayError) {
+            try body(actual)
+            if let expected { try body(expected) }
+        }
+
+        /// Applies events up to step `end`, handing each step to `execute`.
+        ///
+        /// - Returns: step `end` where `inclusive` is false and the trace has it.
+        func drive(
+            until end: UInt64, inclusive: Bool, _ execute: (Step, UInt64) throws(ReplayError) -> Void
+        ) throws(ReplayError) -> Step? {
+            let cursor: TraceCursor
+            do { cursor = try locator.reader.cursor(fromKeyframe: locator.startKeyframe) } catch { throw .trace(error) }
+            var needsKeyframe = locator.startKeyframe != nil
+            var position: UInt64 = 0
+            while true {
+                let next: TraceEvent?
+                do { next = try cursor.next() } catch { throw .trace(error) }
+                guard let event = next else { return nil }
+                switch event {
+                case .machine(let event): if !needsKeyframe { try both { (machine) throws(ReplayError) in try machine.apply(event) } }
+                case .memoryWrite(let write): if !needsKeyframe { try both { (machine) throws(ReplayError) in try machine.apply(write) } }
+                case .keyframe(let keyframe):
+                    guard needsKeyframe else { continue }
+                    try both { (machine) throws(ReplayError) in try machine.load(keyframe, from: locator.reader) }
+                    position = keyframe.stepCount
+                    needsKeyframe = false
+                    forgetTouched()
+                case .step(let step):
+                    guard !needsKeyframe else { throw .keyframeExpected(step: position) }
+                    if position == end && !inclusive { return step }
+                    try execute(step, position)
+                    if position == end { return nil }
+                    position += 1
+                case .call: break
+                case .loss: return nil
+                }
+            }
+        }
+
+        func run(_ step: Step) throws(ReplayError) {
+            try both { (machine) throws(ReplayError) in _ = try machine.run(step) }
+            forgetTouched()
+        }
+
+        func runAndCompare(_ step: Step) throws(ReplayError) -> Difference {
+            try both { (machine) throws(ReplayError) in try machine.prepare(step) }
+            return try runAndCompare(step.vcpu, budget: ReplayMachine.budget(of: step)).difference
+        }
+
+        private func runAndCompare(
+            _ id: UInt32, budget: UInt64?
+        ) throws(ReplayError) -> (outcome: RunOutcome, difference: Difference) {
+            let outcome = try actual.run(id, budget: budget)
+            guard let expected else { return (outcome, Difference()) }
+            let reference = try expected.run(id, budget: budget)
+            var difference = Difference(fields: outcome.differences(from: reference))
+            var memory = MemoryComparison(gpaRanges: actual.gpaRanges)
+            for ordinal in actual.objects.keys.sorted() {
+                guard let left = expected.objects[ordinal], let right = actual.objects[ordinal] else { continue }
+                let pages = actual.takeTouchedPages(of: ordinal).union(expected.takeTouchedPages(of: ordinal))
+                memory.compare(object: ordinal, pages: pages.sorted(), expected: left, actual: right)
+            }
+            difference.memory = memory.differences
+            return (outcome, difference)
+        }
+
+        func compareAllMemory() -> [MemoryDifference]? {
+            guard let expected else { return nil }
+            var memory = MemoryComparison(gpaRanges: actual.gpaRanges)
+            for ordinal in actual.objects.keys.sorted() {
+                guard let left = expected.objects[ordinal], let right = actual.objects[ordinal] else { continue }
+                memory.compare(object: ordinal, pages: 0..<left.pageCount, expected: left, actual: right)
+            }
+            return memory.differences
+        }
+
+        /// Runs `step` in chunks.
+        ///
+        /// - Returns: instructions of the step before the first chunk that differs.
+        func narrow(_ step: Step, chunk: UInt64) throws(ReplayError) -> UInt64 {
+            try both { (machine) throws(ReplayError) in try machine.prepare(step) }
+            var done: UInt64 = 0
+            while done < step.retired ?? 0 {
+                let (outcome, difference) = try runAndCompare(step.vcpu, budget: chunk)
+                guard difference.isEmpty, outcome.exit.reason == .none, !outcome.failed else { break }
+                done += chunk
+            }
+            return done
+        }
+
+        /// Runs `step` with a budget of one instruction at a time, up to the first difference or its exit.
+        func singleStep(
+            _ step: Step, position: UInt64, lead: UInt64, comparing: Bool
+        ) throws(ReplayError) -> (wrong: WrongInstruction?, before: [InstructionPlace]) {
+            let code = GuestCode(machine: actual.machine)
+            let vcpu = try actual.vcpu(step.vcpu)
+            var interrupted = vcpu.saveState()
+            interrupted.copy(step.commit, from: step.committed)
+            let interruptedPlace = code.instruction(at: interrupted, step: position)
+            try both { (machine) throws(ReplayError) in try machine.prepare(step) }
+            // A budget of 0 installs state and delivers the event, and executes nothing.
+            let entry = try runAndCompare(step.vcpu, budget: 0)
+            if comparing && !entry.difference.isEmpty {
+                return (wrong(interruptedPlace, 0, entry.difference, isDelivery: step.event != nil), [])
+            }
+            guard !entry.outcome.failed, entry.outcome.exit.reason == .none else { return (nil, []) }
+            var index: UInt64 = 0
+            if lead > 0 {
+                let outcome = try runAndCompare(step.vcpu, budget: lead).outcome
+                guard outcome.exit.reason == .none else { return (nil, []) }
+                index = lead
+            }
+            var before: [InstructionPlace] = []
+            while index <= step.retired ?? 0 {
+                let place = code.instruction(at: vcpu.saveState(), step: position)
+                let (outcome, difference) = try runAndCompare(step.vcpu, budget: 1)
+                if comparing && !difference.isEmpty { return (wrong(place, index, difference, isDelivery: false), before) }
+                guard outcome.exit.reason == .none else { break }
+                if before.count == locator.options.historyCount { before.removeFirst() }
+                before.append(place)
+                index += 1
+            }
+            return (nil, before)
+        }
+
+        private func wrong(
+            _ place: InstructionPlace, _ index: UInt64, _ difference: Difference, isDelivery: Bool
+        ) -> WrongInstruction {
+            WrongInstruction(
+                place: place, index: index, isEventDelivery: isDelivery, fields: difference.fields,
+                memory: difference.memory)
+        }
+
+        private func forgetTouched() {
+            for machine in [actual, expected].compactMap({ $0 }) {
+                for ordinal in machine.objects.keys { _ = machine.takeTouchedPages(of: ordinal) }
+            }
+        }
+    }
+}

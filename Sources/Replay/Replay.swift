@@ -1,1 +1,0 @@
-// Room of Replay: see ARCHITECTURE.md.

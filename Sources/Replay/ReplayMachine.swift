@@ -1,0 +1,291 @@
+// A machine of the replaying backend, driven by the events of a trace. Everything in a trace is untrusted.
+
+internal import NVMM
+internal import TraceFile
+
+/// One machine under replay, with the names that the trace gives to its parts.
+final class ReplayMachine {
+    let machine: any Machine
+    private(set) var vcpus: [UInt32: any VCPU] = [:]
+    private(set) var objects: [UInt32: MemoryObject] = [:]
+    private(set) var gpaRanges: [GPARange] = []
+    /// Pages that guest or events wrote since ``takeTouchedPages(of:)``.
+    private var written: [UInt32: Set<Int>] = [:]
+    private var mappedBytes: UInt64 = 0
+    private let memoryBytesMax: UInt64
+    /// Steps before the present place, for errors.
+    var step: UInt64 = 0
+
+    init(on backend: any Backend, memoryBytesMax: UInt64) throws(ReplayError) {
+        self.memoryBytesMax = memoryBytesMax
+        do { machine = try backend.createMachine() } catch { throw .machineRefused(error, step: 0) }
+    }
+
+    func vcpu(_ id: UInt32) throws(ReplayError) -> any VCPU {
+        guard let vcpu = vcpus[id] else { throw .unknownVCPU(id: id, step: step) }
+        return vcpu
+    }
+
+    func object(_ ordinal: UInt32) throws(ReplayError) -> MemoryObject {
+        guard let object = objects[ordinal] else { throw .unknownObject(ordinal: ordinal, step: step) }
+        return object
+    }
+}
+
+// MARK: - Events
+
+extension ReplayMachine {
+    func apply(_ event: MachineEvent) throws(ReplayError) {
+        do {
+            switch event {
+            case .createVCPU(let id): vcpus[id] = try machine.createVCPU(id: id)
+            case .destroyVCPU(let id):
+                try machine.destroyVCPU(id: id)
+                vcpus[id] = nil
+            case .configureVCPU(let id, let configuration): try vcpu(id).configure(configuration)
+            case .hvaMap(let ordinal, let byteCount): try map(ordinal, byteCount: byteCount)
+            case .hvaUnmap(let ordinal):
+                let object = try object(ordinal)
+                try machine.hvaUnmap(object)
+                objects[ordinal] = nil
+                written[ordinal] = nil
+                mappedBytes -= UInt64(object.byteCount)
+            case .gpaMap(let range): try map(range)
+            case .gpaUnmap(let gpa, let byteCount):
+                try machine.gpaUnmap(gpa: gpa, byteCount: byteCount)
+                gpaRanges.removeAll { $0.gpa == gpa && $0.byteCount == byteCount }
+            case .advanceClock(let ticks): machine.advanceClock(by: ticks)
+            case .destroy: break
+            }
+        } catch {
+            throw located(error)
+        }
+    }
+
+    func apply(_ write: MemoryWrite) throws(ReplayError) {
+        try store(write.bytes, in: object(write.object), at: write.offset)
+    }
+
+    private func store(_ bytes: [UInt8], in object: MemoryObject, at offset: Int) throws(ReplayError) {
+        let (end, overflow) = offset.addingReportingOverflow(bytes.count)
+        guard offset >= 0, !overflow, end <= object.byteCount else {
+            throw .outsideObject(ordinal: object.ordinal, offset: offset, step: step)
+        }
+        guard !bytes.isEmpty else { return }
+        do {
+            // SAFETY: the span views the array's initialised bytes and ends with the call.
+            try unsafe machine.write(object, at: offset, bytes.span.bytes)
+        } catch {
+            throw .machineRefused(error, step: step)
+        }
+        guard let ordinal = objects.first(where: { $0.value === object })?.key else { return }
+        written[ordinal, default: []].formUnion(offset / pageBytes...(end - 1) / pageBytes)
+    }
+
+    private func map(_ ordinal: UInt32, byteCount: Int) throws(ReplayError) {
+        let (sum, overflow) = mappedBytes.addingReportingOverflow(UInt64(clamping: byteCount))
+        guard !overflow, sum <= memoryBytesMax else {
+            throw .tooMuchMemory(byteCount: overflow ? .max : sum, limit: memoryBytesMax)
+        }
+        guard objects[ordinal] == nil else { throw .unknownObject(ordinal: ordinal, step: step) }
+        do { objects[ordinal] = try machine.hvaMap(byteCount: byteCount) } catch { throw .machineRefused(error, step: step) }
+        mappedBytes = sum
+    }
+
+    private func map(_ range: GPARange) throws(ReplayError) {
+        let object = try object(range.object)
+        do {
+            try machine.gpaMap(
+                object, offset: range.offset, gpa: range.gpa, byteCount: range.byteCount, protection: range.protection)
+        } catch {
+            throw .machineRefused(error, step: step)
+        }
+        gpaRanges.append(range)
+        gpaRanges.sort { $0.gpa < $1.gpa }
+    }
+
+    private func located(_ error: any Error) -> ReplayError {
+        switch error {
+        case let error as ReplayError: error
+        case let error as MachineError: .machineRefused(error, step: step)
+        case let error as VCPUError: .vcpuRefused(error, step: step)
+        default: .keyframeExpected(step: step)
+        }
+    }
+}
+
+// MARK: - Runs
+
+extension ReplayMachine {
+    /// Puts what the recorded run consumed into the comm page.
+    func prepare(_ step: Step) throws(ReplayError) {
+        let page = try vcpu(step.vcpu).commPage
+        if step.kind == .returnedEarly {
+            // Nothing was consumed, so that nothing may be armed here; cached stayed what the client had made it.
+            page.stateCached = step.cached
+            page.stop = step.exit.reason == .stopped
+        } else {
+            page.stop = false
+        }
+        page.stateCommit = step.commit
+        page.stateWanted = []
+        if !step.commit.isEmpty { page.state.copy(step.commit, from: step.committed) }
+        page.eventCommit = step.event != nil
+        if let event = step.event { page.event = event }
+    }
+
+    /// The budget under which an equal run ends as the recorded one did, and a different one soon.
+    static func budget(of step: borrowing Step) -> UInt64? {
+        guard let retired = step.retired else { return step.budget }
+        // One more than retired: the exiting instruction itself does not retire, but must be reached.
+        return min(step.budget ?? .max, retired == .max ? .max : retired + 1)
+    }
+
+    /// Runs what ``prepare(_:)`` prepared.
+    func run(_ id: UInt32, budget: UInt64?) throws(ReplayError) -> RunOutcome {
+        let vcpu = try vcpu(id)
+        do {
+            let result = try vcpu.run(budget: budget)
+            return RunOutcome(
+                kind: result.kind, failed: false, exit: result.exit, cached: vcpu.commPage.stateCached,
+                retired: result.retired, clock: machine.clock, state: vcpu.saveState())
+        } catch .badEvent {
+            return RunOutcome(
+                kind: .entered, failed: true, exit: VCPUExit(), cached: vcpu.commPage.stateCached, retired: nil,
+                clock: machine.clock, state: vcpu.saveState())
+        } catch {
+            throw .vcpuRefused(error, step: step)
+        }
+    }
+
+    /// Re-executes a recorded step.
+    func run(_ step: Step) throws(ReplayError) -> RunOutcome {
+        try prepare(step)
+        return try run(step.vcpu, budget: Self.budget(of: step))
+    }
+
+    /// Puts a VCPU into the recorded state after `step`.
+    func adopt(_ step: Step) throws(ReplayError) {
+        let vcpu = try vcpu(step.vcpu)
+        var state = vcpu.saveState()
+        state.copy(step.coverage, from: step.state)
+        do {
+            try vcpu.restore(state, privateState: vcpu.savePrivateState())
+        } catch {
+            throw .vcpuRefused(error, step: self.step)
+        }
+    }
+
+    /// Pages of an object that guest or events wrote since the last call.
+    func takeTouchedPages(of ordinal: UInt32) -> Set<Int> {
+        guard let object = objects[ordinal] else { return [] }
+        return (written.removeValue(forKey: ordinal) ?? []).union(machine.takeDirtyPages(of: object))
+    }
+}
+
+// MARK: - Keyframes
+
+extension ReplayMachine {
+    /// Brings a machine, fresh or not, to the state of `keyframe`.
+    func load(_ keyframe: Keyframe, from reader: TraceReader) throws(ReplayError) {
+        step = keyframe.stepCount
+        try loadMap(keyframe)
+        for image in keyframe.objects { try loadPages(image, from: reader) }
+        do {
+            for id in vcpus.keys.sorted() where !keyframe.vcpus.contains(where: { $0.id == id }) {
+                try machine.destroyVCPU(id: id)
+                vcpus[id] = nil
+            }
+            for image in keyframe.vcpus where vcpus[image.id] == nil {
+                vcpus[image.id] = try machine.createVCPU(id: image.id)
+            }
+        } catch {
+            throw .machineRefused(error, step: step)
+        }
+        for image in keyframe.vcpus {
+            let vcpu = try vcpu(image.id)
+            do {
+                try vcpu.restore(image.state, privateState: image.privateState)
+            } catch {
+                throw .vcpuRefused(error, step: step)
+            }
+            let page = vcpu.commPage
+            page.state = image.pageState
+            page.stateCached = image.cached
+            page.stateCommit = image.commit
+            page.eventCommit = image.eventCommit
+            page.event = image.event
+            page.stop = image.stop
+        }
+        // Last: creating and restoring VCPUs may move a clock.
+        do {
+            try machine.restorePrivateState(keyframe.machinePrivateState)
+        } catch {
+            throw .machineRefused(error, step: step)
+        }
+    }
+
+    private func loadMap(_ keyframe: Keyframe) throws(ReplayError) {
+        guard gpaRanges != keyframe.gpaRanges || Set(objects.keys) != Set(keyframe.objects.map(\.object)) else { return }
+        for range in gpaRanges { try apply(.gpaUnmap(gpa: range.gpa, byteCount: range.byteCount)) }
+        for ordinal in objects.keys.sorted() where !keyframe.objects.contains(where: { $0.object == ordinal }) {
+            try apply(.hvaUnmap(object: ordinal))
+        }
+        for image in keyframe.objects where objects[image.object] == nil {
+            try map(image.object, byteCount: image.byteCount)
+        }
+        for range in keyframe.gpaRanges { try map(range) }
+    }
+
+    private func loadPages(_ image: Keyframe.ObjectImage, from reader: TraceReader) throws(ReplayError) {
+        let object = try object(image.object)
+        guard object.byteCount == image.byteCount else {
+            throw .outsideObject(ordinal: image.object, offset: image.byteCount, step: step)
+        }
+        var listed = image.pages[...]
+        for page in 0..<object.pageCount {
+            var content: [UInt8]?
+            if let reference = listed.first, reference.page == page {
+                do { content = try reader.page(reference.content) } catch { throw .trace(error) }
+                listed.removeFirst()
+            }
+            try setPage(page, of: object, to: content)
+        }
+        // What is left is out of order or outside.
+        if let stray = listed.first {
+            throw .outsideObject(ordinal: image.object, offset: stray.page &* pageBytes, step: step)
+        }
+    }
+
+    /// - Parameter content: nil for zeros.
+    func setPage(_ page: Int, of object: MemoryObject, to content: [UInt8]?) throws(ReplayError) {
+        let range = page * pageBytes..<(page + 1) * pageBytes
+        let isEqual = object.withBytes(range) { bytes in Self.equal(bytes, content) }
+        guard !isEqual else { return }
+        try store(content ?? [UInt8](repeating: 0, count: pageBytes), in: object, at: range.lowerBound)
+    }
+
+    /// Whether a page holds `content`; nil stands for zeros, another length than a page never matches.
+    static func equal(_ page: RawSpan, _ content: [UInt8]?) -> Bool {
+        guard let content else {
+            for index in stride(from: 0, to: page.byteCount, by: 8) where page.word(at: index) != 0 { return false }
+            return true
+        }
+        guard content.count == page.byteCount else { return false }
+        // SAFETY: the span views the array's initialised bytes and is not used after it.
+        let other = unsafe content.span.bytes
+        for index in stride(from: 0, to: page.byteCount, by: 8) where page.word(at: index) != other.word(at: index) {
+            return false
+        }
+        return true
+    }
+}
+
+extension RawSpan {
+    /// Eight bytes at a multiple of 8 within the span, checked.
+    func word(at index: Int) -> UInt64 {
+        precondition(index >= 0 && byteCount >= 8 && index <= byteCount - 8)
+        // SAFETY: the place was just checked.
+        return unsafe unsafeLoadUnaligned(fromByteOffset: index, as: UInt64.self)
+    }
+}

@@ -1,0 +1,68 @@
+// The result of a replay: verdicts as in Docs/determinism.md.
+
+/// Verdict of one step.
+public enum StepVerdict: String, CaseIterable, Encodable, Sendable {
+    case identical
+    /// Different, or not reproducible, because of a named input that the trace does not hold.
+    case explained
+    /// A real difference.
+    case divergent
+    /// Data is missing, so that nothing can be said.
+    case unverifiable
+}
+
+/// What a replay found.
+public struct ReplayReport: Encodable, Sendable {
+    /// The step at whose keyframe (or 0) the replay started, and the one before which it ended.
+    public var firstStep: UInt64 = 0
+    public var endStep: UInt64 = 0
+    public var totals = Totals()
+    /// The first one, in full.
+    public var divergence: Divergence?
+    /// Reasons of explained and unverifiable steps, with their counts, in the order of appearance.
+    public var reasons: [Reason] = []
+    /// Steps before the last place where all memory and private state was compared and equal; nil: nowhere.
+    public var memoryEqualAtStep: UInt64?
+    /// The trace was ended properly. Otherwise what its writer had in flight is missing.
+    public var traceIsComplete = true
+    /// Stores that the recorder found by comparing pages: when they happened is known only roughly.
+    public var rawStoreCount: UInt64 = 0
+
+    public struct Totals: Hashable, Encodable, Sendable {
+        public var identical: UInt64 = 0
+        public var explained: UInt64 = 0
+        public var divergent: UInt64 = 0
+        public var unverifiable: UInt64 = 0
+        /// Retired in the steps that were executed.
+        public var instructions: UInt64 = 0
+        public var keyframesEqual: UInt64 = 0
+        public var keyframesDifferent: UInt64 = 0
+        public var pagesCompared: UInt64 = 0
+    }
+
+    public struct Reason: Hashable, Encodable, Sendable {
+        public var verdict: StepVerdict
+        public var text: String
+        public var stepCount: UInt64
+    }
+
+    /// Whether nothing is divergent or unverifiable.
+    public var isClean: Bool { totals.divergent == 0 && totals.unverifiable == 0 && totals.keyframesDifferent == 0 }
+    /// As diff(1): 0 the same, 1 a difference.
+    public var exitStatus: Int32 { isClean ? 0 : 1 }
+
+    mutating func count(_ verdict: StepVerdict, because text: String? = nil) {
+        switch verdict {
+        case .identical: totals.identical += 1
+        case .explained: totals.explained += 1
+        case .divergent: totals.divergent += 1
+        case .unverifiable: totals.unverifiable += 1
+        }
+        guard let text else { return }
+        if let index = reasons.firstIndex(where: { $0.verdict == verdict && $0.text == text }) {
+            reasons[index].stepCount += 1
+        } else {
+            reasons.append(Reason(verdict: verdict, text: text, stepCount: 1))
+        }
+    }
+}

@@ -1,0 +1,223 @@
+// One pass over a trace: executes each event, compares each step and keyframe, and keeps the report.
+
+internal import NVMM
+internal import TraceFile
+
+/// State of a replay while it runs.
+final class ReplayRun {
+    private let reader: TraceReader
+    private let backend: any Backend
+    private let reference: (any Backend)?
+    private let options: ReplayOptions
+    private let machine: ReplayMachine
+    private let startKeyframe: Int?
+    private var report = ReplayReport()
+
+    /// Steps before the present place.
+    private var position: UInt64 = 0
+    /// Why the next steps cannot be executed, until a keyframe.
+    private var gap: String?
+    /// The last keyframe at which everything was equal, and its number in the trace.
+    private var equalKeyframe: Keyframe?
+    private var equalKeyframeIndex: Int?
+    /// What the replay's clock lacks since the recorded state was loaded; a keyframe sets the clock itself.
+    private var clockSkew: UInt64 = 0
+    private var history: EventHistory
+    private var isEnded = false
+
+    init(
+        _ reader: TraceReader, backend: any Backend, reference: (any Backend)?, options: ReplayOptions
+    ) throws(ReplayError) {
+        self.reader = reader
+        self.backend = backend
+        self.reference = reference
+        self.options = options
+        machine = try ReplayMachine(on: backend, memoryBytesMax: options.memoryBytesMax)
+        history = EventHistory(capacity: options.historyCount)
+        startKeyframe =
+            options.from == 0 ? nil : reader.keyframes.last { $0.stepCount <= options.from }.map { Int($0.index) }
+    }
+
+    func run(progress: (ReplayProgress) -> Void) throws(ReplayError) -> ReplayReport {
+        report.traceIsComplete = reader.isComplete
+        let cursor: TraceCursor
+        do { cursor = try reader.cursor(fromKeyframe: startKeyframe) } catch { throw .trace(error) }
+        if startKeyframe != nil { gap = "the replay starts at a keyframe" }
+        var isFirst = true
+        while !isEnded {
+            let next: TraceEvent?
+            do { next = try cursor.next() } catch { throw .trace(error) }
+            guard let event = next else { break }
+            if isFirst, startKeyframe != nil {
+                guard case .keyframe(let keyframe) = event else { throw .keyframeExpected(step: 0) }
+                report.firstStep = keyframe.stepCount
+            }
+            isFirst = false
+            try execute(event)
+            if case .step = event, (position - report.firstStep) % 4096 == 0 { progress(here) }
+        }
+        guard position > options.from || (position == 0 && options.from == 0) else { throw .noSuchStep(options.from) }
+        report.endStep = position
+        progress(here)
+        return report
+    }
+
+    private var here: ReplayProgress { ReplayProgress(stepsDone: position - report.firstStep, step: position) }
+
+    private func execute(_ event: TraceEvent) throws(ReplayError) {
+        machine.step = position
+        switch event {
+        case .step(let step):
+            if let to = options.to, position >= to {
+                isEnded = true
+                return
+            }
+            history.append(event, at: position)
+            try execute(step)
+            position += 1
+        case .keyframe(let keyframe): try execute(keyframe)
+        case .loss(let loss):
+            history.append(event, at: position)
+            gap = "events lost: " + loss.reason
+        case .machine(let change):
+            history.append(event, at: position)
+            if gap == nil { try machine.apply(change) }
+        case .memoryWrite(let write):
+            history.append(event, at: position)
+            if write.isRawStore { report.rawStoreCount += 1 }
+            if gap == nil { try machine.apply(write) }
+        case .call: history.append(event, at: position)
+        }
+    }
+}
+
+// MARK: - Steps
+
+extension ReplayRun {
+    private func execute(_ step: Step) throws(ReplayError) {
+        if let gap {
+            report.count(.unverifiable, because: gap)
+            return
+        }
+        if step.kind == .returnedEarly && step.exit.reason == .none {
+            // A host interrupt before the entry: nothing was consumed, and nothing happens to a guest.
+            report.count(.explained, because: "host interrupt before the guest was entered")
+            return
+        }
+        var outcome = try machine.run(step)
+        outcome.clock &+= clockSkew
+        report.totals.instructions &+= outcome.retired ?? 0
+        if outcome.matches(step) {
+            report.count(.identical)
+            return
+        }
+        report.count(.divergent)
+        if report.divergence == nil { report.divergence = describe(step, outcome) }
+        guard options.resynchronises else {
+            isEnded = true
+            return
+        }
+        try machine.adopt(step)
+        clockSkew = step.clock &- machine.machine.clock
+    }
+
+    private func describe(_ step: Step, _ outcome: RunOutcome) -> Divergence {
+        let code = GuestCode(machine: machine.machine)
+        let finding = locate(end: position, includesEnd: true)
+        var kind = outcome.divergenceKind(against: step)
+        if finding.wrongInstruction?.isEventDelivery == true { kind = .injection }
+        let isElsewhere = step.state[.rip] != outcome.state[.rip]
+        return Divergence(
+            kind: kind, step: position, vcpu: step.vcpu, fields: outcome.fields(against: step),
+            injected: step.event.map(EventText.line),
+            instructionAtExit: code.instruction(at: step.state, step: position),
+            instructionAtActualExit: isElsewhere ? code.instruction(at: outcome.state, step: position) : nil,
+            instructionsBefore: finding.before, wrongInstruction: finding.wrongInstruction,
+            referenceAgreesWithReplay: finding.referenceAgrees, lastEvents: history.lines, memory: finding.memory ?? [],
+            memoryWasCompared: finding.memory != nil, memoryEqualAtStep: report.memoryEqualAtStep)
+    }
+
+    /// The cause as far as it can be found. What goes wrong on the way must not hide the divergence itself.
+    private func locate(end: UInt64, includesEnd: Bool) -> FaultLocator.Finding {
+        let locator = FaultLocator(
+            reader: reader, primary: backend, reference: reference, options: options,
+            startKeyframe: equalKeyframeIndex ?? startKeyframe)
+        return (try? locator.locate(end: end, includesEnd: includesEnd)) ?? FaultLocator.Finding()
+    }
+}
+
+// MARK: - Keyframes
+
+extension ReplayRun {
+    private func execute(_ keyframe: Keyframe) throws(ReplayError) {
+        let index = reader.keyframes.first { $0.stepCount == keyframe.stepCount }.map { Int($0.index) }
+        if gap != nil {
+            try machine.load(keyframe, from: reader)
+            position = keyframe.stepCount
+            gap = nil
+            settle(keyframe, index)
+            return
+        }
+        guard keyframe.stepCount == position else { throw .keyframeExpected(step: position) }
+        let comparison = try KeyframeComparison(machine, with: keyframe, previous: equalKeyframe, reader: reader)
+        report.totals.pagesCompared += comparison.pagesCompared
+        if comparison.isEqual {
+            report.totals.keyframesEqual += 1
+            settle(keyframe, index)
+            return
+        }
+        report.totals.keyframesDifferent += 1
+        if report.divergence == nil { report.divergence = describe(keyframe, comparison) }
+        guard options.resynchronises else {
+            isEnded = true
+            return
+        }
+        try machine.load(keyframe, from: reader)
+        settle(keyframe, index)
+    }
+
+    /// From here on trace and replay are equal again.
+    private func settle(_ keyframe: Keyframe, _ index: Int?) {
+        for ordinal in machine.objects.keys { _ = machine.takeTouchedPages(of: ordinal) }
+        equalKeyframe = keyframe
+        equalKeyframeIndex = index
+        report.memoryEqualAtStep = keyframe.stepCount
+        clockSkew = 0
+    }
+
+    private func describe(_ keyframe: Keyframe, _ comparison: KeyframeComparison) -> Divergence {
+        let finding = locate(end: position, includesEnd: false)
+        return Divergence(
+            kind: comparison.memory.isEmpty ? .privateState : .memory, step: position, vcpu: nil,
+            fields: comparison.fields, injected: nil, instructionAtExit: nil, instructionAtActualExit: nil,
+            instructionsBefore: finding.before, wrongInstruction: finding.wrongInstruction,
+            referenceAgreesWithReplay: finding.referenceAgrees, lastEvents: history.lines, memory: comparison.memory,
+            memoryWasCompared: true, memoryEqualAtStep: report.memoryEqualAtStep)
+    }
+}
+
+// MARK: - History
+
+/// The last events of a trace, kept without copying those before.
+struct EventHistory {
+    private var events: [(position: UInt64, event: TraceEvent)] = []
+    private var next = 0
+    private let capacity: Int
+
+    init(capacity: Int) { self.capacity = capacity }
+
+    mutating func append(_ event: TraceEvent, at position: UInt64) {
+        if events.count < capacity {
+            events.append((position, event))
+        } else {
+            events[next] = (position, event)
+        }
+        next = (next + 1) % capacity
+    }
+
+    /// Oldest first.
+    var lines: [RecentEvent] {
+        let ordered = events.count < capacity ? events[...] : events[next...] + events[..<next]
+        return ordered.map { RecentEvent(step: $0.position, text: EventText.line($0.event)) }
+    }
+}

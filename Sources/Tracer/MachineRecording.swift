@@ -1,0 +1,220 @@
+// The recording of one machine: its memory ledgers, its VCPUs, and its keyframes.
+
+internal import NVMM
+internal import TraceFile
+
+/// What the wrappers of one machine share. It lives as long as any of them; its end is the machine's.
+///
+/// All members but ``runLock`` are used with the recorder's lock held.
+final class MachineRecording {
+    let inner: any Machine
+    let recorder: Recorder
+    var isAdopted = false
+    let holdsMemory: Bool
+    /// At level `replay` the VCPUs of a machine run one at a time, so that the order of steps is the order of execution.
+    let runLock = RecordLock()
+    /// VCPUs inside a run.
+    var runningCount = 0
+
+    private var ledgers: [UInt32: ObjectLedger] = [:]
+    private var vcpus: [UInt32: any VCPU] = [:]
+    private var gpaRanges: [GPARange] = []
+    private var hasKeyframe = false
+    private var keyframeStepCount: UInt64 = 0
+    private var instructionsSinceKeyframe: UInt64 = 0
+    /// The guest ran since pages were last compared: a raw store found now may be one it has already read.
+    private var guestRanSinceCheck = false
+
+    init(of inner: any Machine, recorder: Recorder) {
+        self.inner = inner
+        self.recorder = recorder
+        holdsMemory = recorder.options.level == .replay
+    }
+
+    deinit {
+        guard isAdopted, recorder.begin() else { return }
+        writeKeyframe()
+        recorder.append(.destroy)
+        recorder.end()
+    }
+
+    private var checksAlways: Bool { recorder.options.rawStoreCheck == .always }
+    private var ordinals: [UInt32] { ledgers.keys.sorted() }
+}
+
+// MARK: - Changes of the machine
+
+extension MachineRecording {
+    func add(_ vcpu: any VCPU) {
+        vcpus[vcpu.id] = vcpu
+        recorder.append(.createVCPU(id: vcpu.id))
+    }
+
+    func removeVCPU(id: UInt32) {
+        vcpus[id] = nil
+        recorder.append(.destroyVCPU(id: id))
+    }
+
+    func add(_ object: MemoryObject) {
+        recorder.append(.hvaMap(object: object.ordinal, byteCount: object.byteCount))
+        if holdsMemory { ledgers[object.ordinal] = ObjectLedger(object) }
+    }
+
+    func remove(_ object: MemoryObject) {
+        recorder.append(.hvaUnmap(object: object.ordinal))
+        ledgers[object.ordinal] = nil
+    }
+
+    func add(_ range: GPARange) {
+        recorder.append(.gpaMap(range))
+        gpaRanges.append(range)
+        gpaRanges.sort { $0.gpa < $1.gpa }
+    }
+
+    func removeRange(gpa: GPA, byteCount: Int) {
+        recorder.append(.gpaUnmap(gpa: gpa, byteCount: byteCount))
+        gpaRanges.removeAll { $0.gpa == gpa && $0.byteCount == byteCount }
+    }
+
+    /// The client moved the machine to a state that no event of the trace leads to: a new keyframe starts over.
+    func noteRestore() {
+        let step = recorder.stepsWritten
+        recorder.lowerGrade(to: .exitsOnly, because: .clientRestoredState(step: step))
+        recorder.append { (writer) throws(TraceWriteError) in
+            try writer.append(.loss(Loss(eventCount: 1, reason: "the client restored a saved state")))
+        }
+        hasKeyframe = false
+    }
+}
+
+// MARK: - Memory
+
+extension MachineRecording {
+    /// Before a logged write: what the client stored raw into the same pages must not be taken for a part of it.
+    func willWrite(_ object: MemoryObject, _ range: Range<Int>) {
+        guard checksAlways, !range.isEmpty, var ledger = ledgers.removeValue(forKey: object.ordinal) else { return }
+        let pages = range.lowerBound / pageBytes..<(range.upperBound - 1) / pageBytes + 1
+        logRawStores(ledger.findRawStores(in: pages), of: ledger.object)
+        ledgers[object.ordinal] = ledger
+    }
+
+    func didWrite(_ object: MemoryObject, _ range: Range<Int>, _ bytes: RawSpan) {
+        guard holdsMemory, !range.isEmpty else { return }
+        if runningCount > 0 {
+            recorder.lowerGrade(
+                to: .exitsOnly, because: .writeDuringRun(object: object.ordinal, step: recorder.stepsWritten))
+        }
+        recorder.append { (writer) throws(TraceWriteError) in
+            try writer.appendMemoryWrite(
+                object: object.ordinal, offset: range.lowerBound, bytes: bytes, isRawStore: false)
+        }
+        ledgers[object.ordinal]?.noteWritten(range)
+        if checksAlways { ledgers[object.ordinal]?.rehashChanged() }
+    }
+
+    func takeDirtyPages(of object: MemoryObject) -> [Int] {
+        guard ledgers[object.ordinal] != nil else { return inner.takeDirtyPages(of: object) }
+        ledgers[object.ordinal]?.noteGuestDirty(inner.takeDirtyPages(of: object))
+        return ledgers[object.ordinal]?.takeClientDirtyPages() ?? []
+    }
+
+    private func collectGuestDirty() {
+        for ordinal in ordinals {
+            guard let object = ledgers[ordinal]?.object else { continue }
+            ledgers[ordinal]?.noteGuestDirty(inner.takeDirtyPages(of: object))
+        }
+    }
+
+    /// Compares all pages that should not have changed, and brings the tables up to date.
+    private func checkRawStores() {
+        collectGuestDirty()
+        for ordinal in ordinals {
+            guard var ledger = ledgers.removeValue(forKey: ordinal) else { continue }
+            let found = ledger.findRawStores(in: 0..<ledger.hashes.count)
+            ledger.rehashChanged()
+            logRawStores(found, of: ledger.object)
+            ledgers[ordinal] = ledger
+        }
+        guestRanSinceCheck = false
+    }
+
+    private func logRawStores(_ pages: [Int], of object: MemoryObject) {
+        for page in pages {
+            // In the always mode the tables were brought up to date when the last run ended.
+            if guestRanSinceCheck && !checksAlways {
+                recorder.lowerGrade(
+                    to: .exitsOnly,
+                    because: .lateRawStore(object: object.ordinal, page: page, step: recorder.stepsWritten))
+            }
+            let offset = page * pageBytes
+            object.withBytes(offset..<offset + pageBytes) { bytes in
+                recorder.append { (writer) throws(TraceWriteError) in
+                    try writer.appendMemoryWrite(
+                        object: object.ordinal, offset: offset, bytes: bytes, isRawStore: true)
+                }
+            }
+        }
+    }
+}
+
+// MARK: - Runs and keyframes
+
+extension MachineRecording {
+    func willRun() {
+        guard holdsMemory else { return }
+        let options = recorder.options
+        let isDue =
+            !hasKeyframe || recorder.stepsWritten - keyframeStepCount >= options.keyframeEverySteps
+            || instructionsSinceKeyframe >= options.keyframeEveryInstructions ?? .max
+        if isDue {
+            writeKeyframe()
+        } else if checksAlways {
+            checkRawStores()
+        }
+    }
+
+    func didRun(retired: UInt64?) {
+        guard holdsMemory, recorder.isRecording else { return }
+        guestRanSinceCheck = true
+        instructionsSinceKeyframe &+= retired ?? 0
+        guard checksAlways else { return }
+        // Now, before the client gets control: a raw store into a page that the guest wrote is then still seen.
+        collectGuestDirty()
+        for ordinal in ordinals { ledgers[ordinal]?.rehashChanged() }
+    }
+
+    func writeKeyframe() {
+        guard holdsMemory else { return }
+        checkRawStores()
+        recorder.appendKeyframe {
+            storeChangedPages()
+            return Keyframe(
+                stepCount: recorder.stepsWritten, clock: inner.clock, machinePrivateState: inner.savePrivateState(),
+                vcpus: vcpus.keys.sorted().compactMap { vcpus[$0].map(image) },
+                objects: ordinals.compactMap { ledgers[$0]?.image }, gpaRanges: gpaRanges)
+        }
+        hasKeyframe = true
+        keyframeStepCount = recorder.stepsWritten
+        instructionsSinceKeyframe = 0
+    }
+
+    private func storeChangedPages() {
+        for ordinal in ordinals {
+            guard let pages = ledgers[ordinal]?.takeUnstored(), let ledger = ledgers[ordinal] else { continue }
+            for page in pages where ledger.hashes[page] != .zeroPage {
+                let offset = page * pageBytes
+                ledger.object.withBytes(offset..<offset + pageBytes) { bytes in
+                    recorder.append { (writer) throws(TraceWriteError) in _ = try writer.storePage(bytes) }
+                }
+            }
+        }
+    }
+
+    private func image(_ vcpu: any VCPU) -> Keyframe.VCPUImage {
+        let page = vcpu.commPage
+        return Keyframe.VCPUImage(
+            id: vcpu.id, state: vcpu.saveState(), privateState: vcpu.savePrivateState(), cached: page.stateCached,
+            commit: page.stateCommit, pageState: page.state, eventCommit: page.eventCommit, event: page.event,
+            stop: page.stop)
+    }
+}

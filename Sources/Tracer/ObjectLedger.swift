@@ -1,0 +1,90 @@
+// What the tracer knows of one memory object: the content of its pages as last seen, and who changed them since.
+
+internal import NVMM
+internal import TraceFile
+
+/// Page table of one memory object: architecture.md, "Guest memory is an object mapped twice".
+///
+/// A page that neither the guest nor a logged write touched must hash as the table has it; one that does not
+/// was stored to behind the interface.
+struct ObjectLedger {
+    let object: MemoryObject
+    /// Content of each page when it was last looked at.
+    private(set) var hashes: [PageHash]
+    /// Written by the guest since the last look.
+    private var guestDirty: PageSet
+    /// Written through the machine's calls since the last look.
+    private var written: PageSet
+    /// Written by the guest since the client last asked for dirty pages.
+    private var clientDirty: PageSet
+    /// Changed since the page store last got them.
+    private var unstored: PageSet
+
+    init(_ object: MemoryObject) {
+        self.object = object
+        hashes = Array(repeating: .zeroPage, count: object.pageCount)
+        guestDirty = PageSet(pageCount: object.pageCount)
+        written = guestDirty
+        clientDirty = guestDirty
+        unstored = guestDirty
+    }
+
+    /// Takes over the backend's list of dirty pages, which the backend forgets: the client's list is kept too.
+    mutating func noteGuestDirty(_ pages: [Int]) {
+        for page in pages where hashes.indices.contains(page) {
+            guestDirty.insert(page)
+            clientDirty.insert(page)
+        }
+    }
+
+    mutating func takeClientDirtyPages() -> [Int] {
+        defer { clientDirty.removeAll() }
+        return clientDirty.pages
+    }
+
+    mutating func noteWritten(_ range: Range<Int>) {
+        guard !range.isEmpty else { return }
+        for page in range.lowerBound / pageBytes...(range.upperBound - 1) / pageBytes { written.insert(page) }
+    }
+
+    /// Looks at the pages that guest and logged writes changed.
+    mutating func rehashChanged() {
+        for page in guestDirty.pages { rehash(page) }
+        for page in written.pages { rehash(page) }
+        guestDirty.removeAll()
+        written.removeAll()
+    }
+
+    /// Pages among `candidates` that changed though nobody announced it; the table then holds their new content.
+    mutating func findRawStores(in candidates: Range<Int>) -> [Int] {
+        var found: [Int] = []
+        for page in candidates where !guestDirty.contains(page) && !written.contains(page) && rehash(page) {
+            found.append(page)
+        }
+        return found
+    }
+
+    /// - Returns: whether the content differs from the table's.
+    @discardableResult private mutating func rehash(_ page: Int) -> Bool {
+        let hash = object.withBytes(page * pageBytes..<(page + 1) * pageBytes) { PageHash(content: $0) }
+        guard hash != hashes[page] else { return false }
+        hashes[page] = hash
+        unstored.insert(page)
+        return true
+    }
+
+    /// Pages that the page store does not hold as they are now; forgets them.
+    mutating func takeUnstored() -> [Int] {
+        defer { unstored.removeAll() }
+        return unstored.pages
+    }
+
+    /// All pages that are not zero.
+    var image: Keyframe.ObjectImage {
+        var pages: [Keyframe.PageReference] = []
+        for (page, hash) in hashes.enumerated() where hash != .zeroPage {
+            pages.append(Keyframe.PageReference(page: page, content: hash))
+        }
+        return Keyframe.ObjectImage(object: object.ordinal, byteCount: object.byteCount, pages: pages)
+    }
+}

@@ -1,1 +1,0 @@
-// Room of Tracer: see ARCHITECTURE.md.
