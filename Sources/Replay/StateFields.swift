@@ -1,6 +1,6 @@
 // Names and values of the registers of a state, for comparisons that people read.
 
-internal import NVMM
+public import NVMM
 
 /// `value` as `0x` and 16 digits.
 func hex(_ value: UInt64, digits: Int = 16) -> String {
@@ -86,5 +86,14 @@ enum StateFields {
         case 20..<52: "xmm\((word - 20) / 2).\(word % 2 == 0 ? "low" : "high")"
         default: "fpu.reserved\(word - 52)"
         }
+    }
+}
+
+/// Registers of two states that differ, by name.
+public enum RegisterFields {
+    /// - Parameter coverage: parts that are known on both sides.
+    public static func differing(_ left: VCPUState, _ right: VCPUState, _ coverage: StateFlags) -> [ComparedField] {
+        let general = coverage.contains(.gprs) ? StateFields.general(left, right).filter(\.differs) : []
+        return general + StateFields.differingSpecial(left, right, coverage)
     }
 }

@@ -1,1 +1,0 @@
-// Room of Analysis: see ARCHITECTURE.md.

@@ -1,0 +1,119 @@
+// Counts over a trace: exits by reason, port, MSR, page and event; calls and what they cost under NVMM's ABI.
+
+public import TraceFile
+
+/// What a trace holds, counted. All lists are ascending by their key, so that equal traces give equal documents.
+public struct TraceStatistics: Hashable, Codable, Sendable {
+    public var steps = Steps()
+    public var exits: [ExitCount] = []
+    public var io: [IOCount] = []
+    public var msrs: [MSRCount] = []
+    /// MEMORY exits by page of the faulting GPA.
+    public var memory: [MemoryCount] = []
+    public var events: [EventCount] = []
+    public var calls = Calls()
+    public var vcpus: [VCPUCount] = []
+    public var memoryWrites = MemoryWrites()
+    public var keyframeCount: UInt64 = 0
+    public var lostEventCount: UInt64 = 0
+
+    public struct Steps: Hashable, Codable, Sendable {
+        public var count: UInt64 = 0
+        /// Runs that did not enter the guest.
+        public var returnedEarly: UInt64 = 0
+        /// Runs that failed because of a bad event.
+        public var failed: UInt64 = 0
+        /// Runs that installed state.
+        public var committing: UInt64 = 0
+        public var instructions: UInt64 = 0
+        /// The clock at the end, ticks.
+        public var clock: UInt64 = 0
+        /// Host time in the guest and in the VMM; nil where the trace holds none.
+        public var guestNanoseconds: UInt64?
+        public var vmmNanoseconds: UInt64?
+    }
+
+    public struct ExitCount: Hashable, Codable, Sendable {
+        /// Code and name: `NVMM_VCPU_EXIT_*`.
+        public var code: UInt64
+        public var reason: String
+        public var count: UInt64
+        /// Retired in the runs that ended so.
+        public var instructions: UInt64
+    }
+
+    public struct IOCount: Hashable, Codable, Sendable {
+        public var port: UInt16
+        public var isInput: Bool
+        public var operandBytes: UInt8
+        public var count: UInt64
+    }
+
+    public struct MSRCount: Hashable, Codable, Sendable {
+        public var msr: UInt32
+        public var isWrite: Bool
+        public var count: UInt64
+    }
+
+    public struct MemoryCount: Hashable, Codable, Sendable {
+        /// First byte of the page.
+        public var gpa: UInt64
+        /// `read`, `write` or `execute`.
+        public var access: String
+        public var count: UInt64
+    }
+
+    public struct EventCount: Hashable, Codable, Sendable {
+        /// `interrupt`, `exception`, or the number that the client gave.
+        public var kind: String
+        public var vector: UInt8
+        public var count: UInt64
+    }
+
+    public struct VCPUCount: Hashable, Codable, Sendable {
+        public var id: UInt32
+        public var steps: UInt64
+        public var instructions: UInt64
+    }
+
+    public struct MemoryWrites: Hashable, Codable, Sendable {
+        public var count: UInt64 = 0
+        public var byteCount: UInt64 = 0
+        /// Found by comparing pages.
+        public var rawStores: UInt64 = 0
+    }
+
+    public struct Calls: Hashable, Codable, Sendable {
+        public var getState: UInt64 = 0
+        public var setState: UInt64 = 0
+        public var inject: UInt64 = 0
+        public var stop: UInt64 = 0
+        public var run: UInt64 = 0
+        /// Creation, mapping and configuration of machine and VCPUs.
+        public var machine: UInt64 = 0
+        /// What all of these cost under the comm-page ABI: each run, each machine call, each getstate that missed.
+        public var systemCalls: UInt64 = 0
+        /// By part of the state, in the order of the flag bits.
+        public var parts: [PartCount] = []
+    }
+
+    public struct PartCount: Hashable, Codable, Sendable {
+        public var part: String
+        /// Asked for and found in the comm page, or fetched by a system call.
+        public var hits: UInt64 = 0
+        public var misses: UInt64 = 0
+        /// Declared by setstate, and installed by a run.
+        public var sets: UInt64 = 0
+        public var commits: UInt64 = 0
+    }
+}
+
+extension TraceStatistics {
+    /// Counts all events of a trace.
+    public init(of reader: TraceReader) throws(TraceError) {
+        var collector = StatisticsCollector()
+        let cursor = try reader.cursor()
+        while let event = try cursor.next() { collector.add(event) }
+        self = collector.result
+    }
+}
