@@ -79,15 +79,25 @@ let package = Package(
             ],
             swiftSettings: strict),
         .testTarget(
-            name: "TracerTests", dependencies: ["NVMM", "ReferenceVMM", "SoftBackend", "TestSupport", "TraceFile", "Tracer"],
+            name: "TracerTests",
+            dependencies: [
+                "NVMM", "ReferenceVMM", "SoftBackend", "TestSupport", "TraceFile", "Tracer",
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
             swiftSettings: strict),
         .testTarget(
             name: "ReplayTests",
-            dependencies: ["NVMM", "ReferenceVMM", "Replay", "SoftBackend", "TestSupport", "TraceFile", "Tracer"],
+            dependencies: [
+                "NVMM", "ReferenceVMM", "Replay", "SoftBackend", "TestSupport", "TraceFile", "Tracer",
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
             swiftSettings: strict),
         .testTarget(
             name: "AnalysisTests",
-            dependencies: ["Analysis", "NVMM", "ReferenceVMM", "SoftBackend", "TestSupport", "TraceFile", "Tracer"],
+            dependencies: [
+                "Analysis", "NVMM", "ReferenceVMM", "SoftBackend", "TestSupport", "TraceFile", "Tracer",
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
             swiftSettings: strict),
         .testTarget(name: "EndToEnd", dependencies: ["TestSupport"], swiftSettings: strict),
         .testTarget(name: "TidyTests", dependencies: [], swiftSettings: strict),

@@ -137,8 +137,17 @@ extension ReplayMachine {
     /// The budget under which an equal run ends as the recorded one did, and a different one soon.
     static func budget(of step: borrowing Step) -> UInt64? {
         guard let retired = step.retired else { return step.budget }
+        // A stop or a used-up budget ended the run between two instructions: an input, repeated exactly there.
+        if step.kind == .entered && isAsynchronous(step.exit.reason) { return retired }
         // One more than retired: the exiting instruction itself does not retire, but must be reached.
         return min(step.budget ?? .max, retired == .max ? .max : retired + 1)
+    }
+
+    private static func isAsynchronous(_ reason: ExitReason) -> Bool {
+        switch reason {
+        case .none, .stopped: true
+        default: false
+        }
     }
 
     /// Runs what ``prepare(_:)`` prepared.
@@ -161,7 +170,12 @@ extension ReplayMachine {
     /// Re-executes a recorded step.
     func run(_ step: Step) throws(ReplayError) -> RunOutcome {
         try prepare(step)
-        return try run(step.vcpu, budget: Self.budget(of: step))
+        var outcome = try run(step.vcpu, budget: Self.budget(of: step))
+        // The budget stands for the stop that another thread sent into the recorded run.
+        if step.kind == .entered, step.exit.reason == .stopped, outcome.exit.reason == .none {
+            outcome.exit.reason = .stopped
+        }
+        return outcome
     }
 
     /// Puts a VCPU into the recorded state after `step`.

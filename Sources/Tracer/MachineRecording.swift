@@ -201,11 +201,13 @@ extension MachineRecording {
     private func storeChangedPages() {
         for ordinal in ordinals {
             guard let pages = ledgers[ordinal]?.takeUnstored(), let ledger = ledgers[ordinal] else { continue }
-            for page in pages where ledger.hashes[page] != .zeroPage {
+            for page in pages {
                 let offset = page * pageBytes
+                var name = PageHash.zeroPage
                 ledger.object.withBytes(offset..<offset + pageBytes) { bytes in
-                    recorder.append { (writer) throws(TraceWriteError) in _ = try writer.storePage(bytes) }
+                    recorder.append { (writer) throws(TraceWriteError) in name = try writer.storePage(bytes) }
                 }
+                ledgers[ordinal]?.setName(name, of: page)
             }
         }
     }

@@ -11,6 +11,8 @@ struct ObjectLedger {
     let object: MemoryObject
     /// Content of each page when it was last looked at.
     private(set) var hashes: [PageHash]
+    /// What the page store calls each page's content as of the last keyframe: the hash, but for collisions.
+    private var names: [PageHash]
     /// Written by the guest since the last look.
     private var guestDirty: PageSet
     /// Written through the machine's calls since the last look.
@@ -23,6 +25,7 @@ struct ObjectLedger {
     init(_ object: MemoryObject) {
         self.object = object
         hashes = Array(repeating: .zeroPage, count: object.pageCount)
+        names = hashes
         guestDirty = PageSet(pageCount: object.pageCount)
         written = guestDirty
         clientDirty = guestDirty
@@ -79,11 +82,13 @@ struct ObjectLedger {
         return unstored.pages
     }
 
-    /// All pages that are not zero.
+    mutating func setName(_ name: PageHash, of page: Int) { names[page] = name }
+
+    /// All pages that are not zero, by the names given.
     var image: Keyframe.ObjectImage {
         var pages: [Keyframe.PageReference] = []
-        for (page, hash) in hashes.enumerated() where hash != .zeroPage {
-            pages.append(Keyframe.PageReference(page: page, content: hash))
+        for (page, name) in names.enumerated() where name != .zeroPage {
+            pages.append(Keyframe.PageReference(page: page, content: name))
         }
         return Keyframe.ObjectImage(object: object.ordinal, byteCount: object.byteCount, pages: pages)
     }
