@@ -90,6 +90,9 @@ extension CPU {
 
     /// Reads at a linear address with supervisor privilege.
     mutating func loadSystem<T: OperandWidth>(_ linear: UInt64, as type: T.Type = T.self) throws(Interruption) -> T {
+        if cpl != 3, let host = tlb.look(linear & linearMaskForTables, byteCount: UInt64(T.bitWidth / 8), .read) {
+            return host.load(as: T.self)
+        }
         var value: UInt64 = 0
         for index in 0..<UInt64(T.bitWidth / 8) where index == 0 || (linear &+ index) & 0xFFF == 0 {
             // One translation for each page touched.

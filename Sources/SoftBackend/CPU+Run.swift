@@ -49,7 +49,11 @@ extension CPU {
                 // The instruction before the cursor did not complete.
                 let instruction = cursor.advanced(by: -1)
                 retired &+= UInt64(blockStart.distance(to: instruction)) &+ extraRetired
-                rip = instructionRIP(unsafe instruction.instruction.pointee)
+                if keepsRIP {
+                    keepsRIP = false
+                } else {
+                    rip = instructionRIP(unsafe instruction.instruction.pointee)
+                }
                 if case .exit = error {
                     interruptShadow = hadShadow && instruction == blockStart
                     completeExit(unsafe instruction.instruction.pointee)
@@ -80,7 +84,7 @@ extension CPU {
             dr[6] |= pendingDebug
             pendingDebug = 0
             attention.remove(.debug)
-            if let reason = deliverException(.debug) { return reason }
+            if let reason = deliverException(.debug, isTrap: true) { return reason }
         }
         if nmiWindow, !nmiBlocked, !interruptShadow {
             nmiWindow = false
@@ -96,7 +100,7 @@ extension CPU {
             let hit = instructionBreakpoints()
             if hit != 0 {
                 dr[6] |= hit
-                if let reason = deliverException(.debug) { return reason }
+                if let reason = deliverException(.debug, isTrap: true) { return reason }
             }
         }
         return nil

@@ -62,6 +62,8 @@ struct CPU: ~Copyable {
     var exitsOnTPRChange = false
     /// DR6 bits of a debug exception that is to be raised after the current instruction.
     var pendingDebug: UInt64 = 0
+    /// A task switch went so far that the exception it raised belongs to the new task: RIP is already its own.
+    var keepsRIP = false
 
     /// Reasons to stop between instructions: see CPU+Run.swift.
     var attention: Attention = []

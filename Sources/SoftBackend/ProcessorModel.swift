@@ -9,7 +9,7 @@ public final class ProcessorModel: Sendable {
     let table: [CPUIDEntry]
     let offers1GiBPages: Bool
     /// Bits of CR4 that a guest may set.
-    let cr4Mask: UInt64 = CR4.vme | CR4.pvi | CR4.tsd | CR4.de | CR4.pse | CR4.pae | CR4.mce | CR4.pge
+    let cr4Mask: UInt64 = CR4.tsd | CR4.de | CR4.pse | CR4.pae | CR4.mce | CR4.pge
         | CR4.osfxsr | CR4.osxmmexcpt | CR4.smep | CR4.smap
     private let decoders: [Decoder]
 
