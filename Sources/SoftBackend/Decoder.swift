@@ -158,6 +158,7 @@ struct Decoder {
             }
             if index == 1, Self.hasPowerOfTwoWidth(operand.size) { result.width1 = Self.log2(bytes) }
         }
+        if kinds.isEmpty { setHiddenSegment(operands, &result) }
         switch (kinds.first, kinds.dropFirst().first) {
         case (nil, _): result.form = .none
         case (.register, nil): result.form = .register
@@ -178,16 +179,19 @@ struct Decoder {
 
     static func log2(_ bytes: UInt8) -> UInt8 { UInt8(truncatingIfNeeded: bytes.trailingZeroBitCount & 3) }
 
+    /// String instructions and XLAT show no operands. Of their memory operands only one can have a segment other than ES.
+    private func setHiddenSegment(
+        _ operands: borrowing InlineArray<10, ZydisDecodedOperand>, _ result: inout DecodedInstruction
+    ) {
+        for index in 0..<10 where operands[index].type == ZYDIS_OPERAND_TYPE_MEMORY {
+            result.segment = Self.number(ofSegment: operands[index].mem.segment)
+            if result.segment != 0 { return }
+        }
+    }
+
     private func setMemory(_ operand: ZydisDecodedOperand, _ result: inout DecodedInstruction) {
         let memory = operand.mem
-        result.segment = switch memory.segment {
-        case ZYDIS_REGISTER_ES: 0
-        case ZYDIS_REGISTER_CS: 1
-        case ZYDIS_REGISTER_SS: 2
-        case ZYDIS_REGISTER_FS: 4
-        case ZYDIS_REGISTER_GS: 5
-        default: 3
-        }
+        result.segment = Self.number(ofSegment: memory.segment)
         if memory.base == ZYDIS_REGISTER_RIP || memory.base == ZYDIS_REGISTER_EIP {
             result.flags.insert(.ripRelative)
         } else {
@@ -196,6 +200,18 @@ struct Decoder {
         result.index = Self.number(of: memory.index)
         result.scale = memory.scale > 1 ? UInt8(memory.scale.trailingZeroBitCount) : 0
         result.displacement = UInt64(bitPattern: memory.disp.value)
+    }
+
+    /// The segment register's number in NVMM's order.
+    private static func number(ofSegment register: ZydisRegister) -> UInt8 {
+        switch register {
+        case ZYDIS_REGISTER_ES: 0
+        case ZYDIS_REGISTER_CS: 1
+        case ZYDIS_REGISTER_SS: 2
+        case ZYDIS_REGISTER_FS: 4
+        case ZYDIS_REGISTER_GS: 5
+        default: 3
+        }
     }
 
     /// The register's number as ``RegisterNumber`` describes it; segment, control and debug registers by their encoding.
