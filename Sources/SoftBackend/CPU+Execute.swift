@@ -12,11 +12,11 @@ extension CPU {
         repeat {
             let place = cursor
             cursor = place.advanced(by: 1)
-            try execute(unsafe place.instruction.pointee)
+            try execute(place.instruction)
         } while cursor != blockEnd
         let last = cursor.advanced(by: -1)
-        if unsafe !last.instruction.pointee.flags.contains(.writesRIP) {
-            rip = nextRIP(unsafe last.instruction.pointee)
+        if !last.instruction.flags.contains(.writesRIP) {
+            rip = nextRIP(last.instruction)
         }
     }
 

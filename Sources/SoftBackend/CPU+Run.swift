@@ -52,11 +52,11 @@ extension CPU {
                 if keepsRIP {
                     keepsRIP = false
                 } else {
-                    rip = instructionRIP(unsafe instruction.instruction.pointee)
+                    rip = instructionRIP(instruction.instruction)
                 }
                 if case .exit = error {
                     interruptShadow = hadShadow && instruction == blockStart
-                    completeExit(unsafe instruction.instruction.pointee)
+                    completeExit(instruction.instruction)
                 }
                 blockStart = cursor
                 extraRetired = 0
@@ -111,7 +111,7 @@ extension CPU {
         if before.contains(.resumeFlag), attention.contains(.resumeFlag) {
             // SDM vol. 3, section 17.3.1.1: cleared by every instruction that completes, unless it loaded the flag.
             let last = cursor.advanced(by: -1)
-            if unsafe last.instruction.pointee.operation != .iret { systemFlags &= ~RFLAGS.rf }
+            if last.instruction.operation != .iret { systemFlags &= ~RFLAGS.rf }
         }
         if before.contains(.singleStep) { pendingDebug |= 1 << 14 }
         updateAttention()
@@ -201,7 +201,7 @@ extension CPU {
     private func instructionsWithinLimit(_ block: Block) throws(Interruption) -> Int {
         var count = 0
         while count < Int(block.instructionCount) {
-            let next = unsafe block.first.advanced(by: count).instruction.pointee.nextOffset
+            let next = block.first.advanced(by: count).instruction.nextOffset
             guard rip &+ UInt64(next) <= codeEnd else { break }
             count += 1
         }

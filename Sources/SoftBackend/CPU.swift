@@ -3,7 +3,7 @@
 import NVMM
 
 /// Segment register as the memory path reads it: one comparison decides the common access.
-struct SegmentCache {
+struct SegmentCache: BitwiseCopyable {
     var base: UInt64 = 0
     /// One past the last byte that may be read (written) without a closer look; 0 where every access needs one.
     var readEnd: UInt64 = 0
@@ -16,13 +16,13 @@ struct SegmentCache {
 /// exclusivity checks.
 struct CPU: ~Copyable {
     // Registers. 0...15 as encoded; 16 always reads zero; the rest pads to a power of two.
-    var gpr = InlineArray<32, UInt64>(repeating: 0)
+    let gpr = RegisterArray<32, UInt64>(repeating: 0)
     var rip: UInt64 = 0
     var status = StatusFlags()
     /// RFLAGS without the six status flags, with the fixed bit.
     var systemFlags: UInt64 = RFLAGS.fixed
-    var segments = InlineArray<10, Segment>(repeating: Segment())
-    var segmentCaches = InlineArray<8, SegmentCache>(repeating: SegmentCache())
+    let segments = RegisterArray<10, Segment>(repeating: Segment())
+    let segmentCaches = RegisterArray<8, SegmentCache>(repeating: SegmentCache())
     var cr0: UInt64 = 0
     var cr2: UInt64 = 0
     var cr3: UInt64 = 0

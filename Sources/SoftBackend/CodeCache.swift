@@ -37,7 +37,7 @@ struct Block {
     /// Instructions of a block at most.
     static let blockInstructionsMax = 32
 
-    private let instructions: UnsafeMutablePointer<DecodedInstruction>
+    private let instructions: UnsafeMutablePointer<InstructionRecord>
     private let blocks: UnsafeMutablePointer<Block>
     private let sources: UnsafeMutablePointer<UInt8>
     /// First block of each bucket.
@@ -49,9 +49,11 @@ struct Block {
     /// Pages whose records point into this cache.
     private var pages: [UnsafeMutablePointer<PageRecord>] = unsafe []
     /// Counts runs: bytes are compared again in each, since a client may have changed memory between.
-    private(set) var run: UInt64 = 1
+    @inline(__always) var run: UInt64 { runs.value }
+    private let runs = SharedCount(1)
     /// Changes whenever blocks are dropped: positions kept elsewhere are stale then.
-    private(set) var generation: UInt64 = 1
+    @inline(__always) var generation: UInt64 { generations.value }
+    private let generations = SharedCount(1)
 
     init() {
         unsafe instructions = .allocate(capacity: Self.instructionCapacity + 1)
@@ -72,7 +74,7 @@ struct Block {
         unsafe bucketNext.deallocate()
     }
 
-    func beginRun() { run &+= 1 }
+    func beginRun() { runs.increment() }
 
     @inline(__always) private static func bucket(_ key: UInt64) -> Int {
         Int(truncatingIfNeeded: (key &* 0x9E37_79B9_7F4A_7C15) >> 49)
@@ -103,7 +105,7 @@ struct Block {
 
     func drop(_ number: Int32) {
         unsafe blocks[Int(number)].key = 0
-        generation &+= 1
+        generations.increment()
     }
 
     /// Drops the blocks that overlap the bytes being written.
@@ -147,7 +149,7 @@ struct Block {
         instructionCount = 0
         blockCount = 0
         sourceCount = 0
-        generation &+= 1
+        generations.increment()
     }
 }
 
@@ -163,14 +165,14 @@ extension CodeCache {
     /// Place of the next instruction; ``append(_:)`` fills it. Call only while ``hasRoom``.
     var nextInstruction: InstructionPointer { unsafe InstructionPointer(instructions + instructionCount) }
 
-    func append(_ instruction: consuming DecodedInstruction) {
+    func append(_ instruction: consuming InstructionRecord) {
         precondition(instructionCount < Self.instructionCapacity, "room was checked before the block")
         unsafe (instructions + instructionCount).initialize(to: instruction)
         instructionCount += 1
     }
 
     /// Puts an instruction that crosses a page into the one place kept for such: the next one replaces it.
-    func holdCrossing(_ instruction: consuming DecodedInstruction) -> InstructionPointer {
+    func holdCrossing(_ instruction: consuming InstructionRecord) -> InstructionPointer {
         unsafe (instructions + Self.instructionCapacity).initialize(to: instruction)
         return unsafe InstructionPointer(instructions + Self.instructionCapacity)
     }

@@ -11,7 +11,7 @@ enum OperandForm: UInt8 {
 }
 
 /// Prefixes and properties of an instruction.
-struct InstructionFlags: OptionSet {
+struct InstructionFlags: OptionSet, BitwiseCopyable {
     var rawValue: UInt16
     /// F3 on an instruction that repeats.
     static let rep = InstructionFlags(rawValue: 1 << 0)
@@ -38,8 +38,8 @@ enum RegisterNumber {
     static let highByte: UInt8 = 0x20
 }
 
-/// A decoded instruction. Not copyable, so that handlers borrow it from its block.
-struct DecodedInstruction: ~Copyable {
+/// A decoded instruction as it stands in its block.
+struct InstructionRecord: BitwiseCopyable {
     var operation: Operation
     /// log2 of the bytes of the operands: 0...3 (for a few operations, of the first operand).
     var width: UInt8 = 0
@@ -72,6 +72,36 @@ struct DecodedInstruction: ~Copyable {
     var immediate1: UInt16 = 0
 
     init(_ operation: Operation) { self.operation = operation }
+}
+
+/// A decoded instruction as handlers see it: the record's fields, read from where it stands. Passing the record itself
+/// would copy it for each instruction executed.
+///
+/// SAFETY: made by ``InstructionPointer/instruction`` only, whose conditions hold: the record neither moves nor changes
+/// while its block is executed. Not copyable, so that handlers cannot keep it.
+@safe struct DecodedInstruction: ~Copyable {
+    private let record: UnsafePointer<InstructionRecord>
+    @inline(__always) init(_ record: UnsafePointer<InstructionRecord>) { unsafe self.record = record }
+
+    @inline(__always) var operation: Operation { unsafe record.pointee.operation }
+    @inline(__always) var width: UInt8 { unsafe record.pointee.width }
+    @inline(__always) var form: OperandForm { unsafe record.pointee.form }
+    @inline(__always) var register0: UInt8 { unsafe record.pointee.register0 }
+    @inline(__always) var register1: UInt8 { unsafe record.pointee.register1 }
+    @inline(__always) var width1: UInt8 { unsafe record.pointee.width1 }
+    @inline(__always) var addressWidth: UInt8 { unsafe record.pointee.addressWidth }
+    @inline(__always) var segment: UInt8 { unsafe record.pointee.segment }
+    @inline(__always) var base: UInt8 { unsafe record.pointee.base }
+    @inline(__always) var index: UInt8 { unsafe record.pointee.index }
+    @inline(__always) var scale: UInt8 { unsafe record.pointee.scale }
+    @inline(__always) var condition: UInt8 { unsafe record.pointee.condition }
+    @inline(__always) var flags: InstructionFlags { unsafe record.pointee.flags }
+    @inline(__always) var offset: UInt16 { unsafe record.pointee.offset }
+    @inline(__always) var nextOffset: UInt16 { unsafe record.pointee.nextOffset }
+    @inline(__always) var mnemonic: UInt16 { unsafe record.pointee.mnemonic }
+    @inline(__always) var displacement: UInt64 { unsafe record.pointee.displacement }
+    @inline(__always) var immediate: UInt64 { unsafe record.pointee.immediate }
+    @inline(__always) var immediate1: UInt16 { unsafe record.pointee.immediate1 }
 
     @inline(__always) var bytes: UInt64 { 1 &<< UInt64(width) }
     @inline(__always) var length: UInt16 { nextOffset &- offset }

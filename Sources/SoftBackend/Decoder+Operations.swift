@@ -8,7 +8,7 @@ extension Decoder {
     ///
     /// - Parameter operandWidth: log2 of the effective operand bytes.
     func selectOperation(
-        _ instruction: Encoding, _ i: inout DecodedInstruction, operandWidth: UInt8
+        _ instruction: Encoding, _ i: inout InstructionRecord, operandWidth: UInt8
     ) {
         func set(_ operation: Operation, _ flags: InstructionFlags = []) {
             i.operation = operation
@@ -161,7 +161,7 @@ extension Decoder {
         return instruction.opcodeMap == ZYDIS_OPCODE_MAP_0F || instruction.opcodeMap == ZYDIS_OPCODE_MAP_DEFAULT && opcode < 0x20
     }
 
-    private func selectMov(_ instruction: Encoding, _ i: inout DecodedInstruction) {
+    private func selectMov(_ instruction: Encoding, _ i: inout InstructionRecord) {
         switch (instruction.opcodeMap, instruction.opcode) {
         case (ZYDIS_OPCODE_MAP_DEFAULT, 0x8C): i.operation = .movFromSegment
         case (ZYDIS_OPCODE_MAP_DEFAULT, 0x8E):
@@ -187,7 +187,7 @@ extension Decoder {
     }
 
     private func selectTransfer(
-        _ instruction: Encoding, _ i: inout DecodedInstruction, operandWidth: UInt8
+        _ instruction: Encoding, _ i: inout InstructionRecord, operandWidth: UInt8
     ) {
         let isCall = instruction.mnemonic == ZYDIS_MNEMONIC_CALL
         let isFar = instruction.isFarBranch
@@ -198,7 +198,7 @@ extension Decoder {
 
     /// Jcc, SETcc and CMOVcc: one operation each, the condition stands in the opcode.
     private func selectByCondition(
-        _ instruction: Encoding, _ i: inout DecodedInstruction, operandWidth: UInt8
+        _ instruction: Encoding, _ i: inout InstructionRecord, operandWidth: UInt8
     ) {
         guard i.operation == .invalid else { return }
         switch (instruction.opcodeMap, instruction.opcode) {
@@ -218,7 +218,7 @@ extension Decoder {
     }
 
     private func selectSystemOperation(
-        _ instruction: Encoding, _ i: inout DecodedInstruction, operandWidth: UInt8
+        _ instruction: Encoding, _ i: inout InstructionRecord, operandWidth: UInt8
     ) {
         func set(_ operation: Operation, _ flags: InstructionFlags = []) {
             i.operation = operation

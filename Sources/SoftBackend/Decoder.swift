@@ -68,7 +68,7 @@ struct Decoder {
 
     struct Decoding: ~Copyable {
         var outcome: Outcome
-        var instruction: DecodedInstruction
+        var instruction: InstructionRecord
     }
 
     /// Decodes one instruction.
@@ -89,7 +89,7 @@ struct Decoder {
             }
         }
         guard status & 0x8000_0000 == 0 else {
-            var undecodable = DecodedInstruction(.invalid)
+            var undecodable = InstructionRecord(.invalid)
             undecodable.offset = offset
             undecodable.nextOffset = offset &+ 1
             undecodable.flags = [.endsBlock]
@@ -111,8 +111,8 @@ struct Decoder {
 
     private func translate(
         _ instruction: Encoding, _ operands: borrowing InlineArray<10, ZydisDecodedOperand>, offset: UInt16
-    ) -> DecodedInstruction {
-        var result = DecodedInstruction(.invalid)
+    ) -> InstructionRecord {
+        var result = InstructionRecord(.invalid)
         result.offset = offset
         result.nextOffset = offset &+ instruction.length
         result.mnemonic = UInt16(truncatingIfNeeded: instruction.mnemonic.rawValue)
@@ -181,7 +181,7 @@ struct Decoder {
 
     /// String instructions and XLAT show no operands. Of their memory operands only one can have a segment other than ES.
     private func setHiddenSegment(
-        _ operands: borrowing InlineArray<10, ZydisDecodedOperand>, _ result: inout DecodedInstruction
+        _ operands: borrowing InlineArray<10, ZydisDecodedOperand>, _ result: inout InstructionRecord
     ) {
         for index in 0..<10 where operands[index].type == ZYDIS_OPERAND_TYPE_MEMORY {
             result.segment = Self.number(ofSegment: operands[index].mem.segment)
@@ -189,7 +189,7 @@ struct Decoder {
         }
     }
 
-    private func setMemory(_ operand: ZydisDecodedOperand, _ result: inout DecodedInstruction) {
+    private func setMemory(_ operand: ZydisDecodedOperand, _ result: inout InstructionRecord) {
         let memory = operand.mem
         result.segment = Self.number(ofSegment: memory.segment)
         if memory.base == ZYDIS_REGISTER_RIP || memory.base == ZYDIS_REGISTER_EIP {

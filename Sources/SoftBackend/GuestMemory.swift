@@ -69,7 +69,8 @@ final class GuestMemory {
     /// Mapped ranges, ascending by GPA, not overlapping.
     private(set) var ranges: [Range] = []
     /// Changes whenever translations that somebody may have cached become stale.
-    private(set) var generation: UInt64 = 1
+    @inline(__always) var generation: UInt64 { generations.value }
+    private let generations = SharedCount(1)
     private var lastFound = 0
 
     struct Range {
@@ -80,7 +81,7 @@ final class GuestMemory {
         var protection: Protection
     }
 
-    func makeStale() { generation &+= 1 }
+    func makeStale() { generations.increment() }
 
     /// The page that `gpa` lies in, or nil where nothing is mapped.
     func page(at gpa: UInt64) -> PhysicalPage? {

@@ -7,18 +7,18 @@
 @safe struct InstructionPointer: Equatable {
     private var raw: UInt = 0
     init() {}
-    init(_ pointer: UnsafeMutablePointer<DecodedInstruction>) { raw = UInt(bitPattern: pointer) }
+    init(_ pointer: UnsafeMutablePointer<InstructionRecord>) { raw = UInt(bitPattern: pointer) }
 
-    @inline(__always) var instruction: UnsafePointer<DecodedInstruction> {
-        unsafe UnsafePointer(bitPattern: raw).unsafelyUnwrapped
+    @inline(__always) var instruction: DecodedInstruction {
+        unsafe DecodedInstruction(UnsafePointer(bitPattern: raw).unsafelyUnwrapped)
     }
     @inline(__always) func advanced(by count: Int) -> InstructionPointer {
         var moved = self
-        moved.raw = raw &+ UInt(bitPattern: count &* MemoryLayout<DecodedInstruction>.stride)
+        moved.raw = raw &+ UInt(bitPattern: count &* MemoryLayout<InstructionRecord>.stride)
         return moved
     }
     @inline(__always) func distance(to other: InstructionPointer) -> Int {
-        Int(bitPattern: other.raw &- raw) / MemoryLayout<DecodedInstruction>.stride
+        Int(bitPattern: other.raw &- raw) / MemoryLayout<InstructionRecord>.stride
     }
 }
 
@@ -41,4 +41,49 @@
     @inline(__always) var mutableBytes: UnsafeMutableRawPointer {
         unsafe UnsafeMutableRawPointer(bitPattern: UInt(raw)).unsafelyUnwrapped
     }
+}
+
+/// Registers that are chosen at run time. An `InlineArray` in their place is copied whole at every such read.
+///
+/// SAFETY: one allocation of `count` elements, freed with the array; indices are tested, which costs nothing where they
+/// are masked or constant.
+@safe struct RegisterArray<let count: Int, Element>: ~Copyable {
+    private let storage: UnsafeMutablePointer<Element>
+
+    init(repeating value: Element) {
+        unsafe storage = .allocate(capacity: count)
+        unsafe storage.initialize(repeating: value, count: count)
+    }
+
+    deinit {
+        unsafe storage.deinitialize(count: count)
+        unsafe storage.deallocate()
+    }
+
+    @inline(__always) subscript(index: Int) -> Element {
+        get {
+            precondition(UInt(bitPattern: index) < UInt(count))
+            return unsafe storage[index]
+        }
+        nonmutating _modify {
+            precondition(UInt(bitPattern: index) < UInt(count))
+            yield unsafe &storage[index]
+        }
+    }
+}
+
+/// A count that the loop reads for every block. As a property of a class, each read of it would be tracked for
+/// exclusivity.
+///
+/// SAFETY: one allocation of one word, freed with the count.
+@safe struct SharedCount: ~Copyable {
+    private let storage: UnsafeMutablePointer<UInt64>
+    init(_ value: UInt64) {
+        unsafe storage = .allocate(capacity: 1)
+        unsafe storage.initialize(to: value)
+    }
+    deinit { unsafe storage.deallocate() }
+
+    @inline(__always) var value: UInt64 { unsafe storage.pointee }
+    @inline(__always) func increment() { unsafe storage.pointee &+= 1 }
 }
