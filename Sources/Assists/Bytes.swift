@@ -15,7 +15,7 @@ func withLittleEndian<Failure: Error>(
     _ value: UInt64, byteCount: Int, _ body: (RawSpan) throws(Failure) -> Void
 ) throws(Failure) {
     let word: InlineArray<1, UInt64> = [value.littleEndian]
-    try body(word.span.bytes.extracting(first: byteCount))
+    try unsafe body(word.span.bytes.extracting(first: byteCount))
 }
 
 /// All ones in the low `byteCount` (1 to 8) bytes.

@@ -101,7 +101,7 @@ struct Emulation {
     private func address(
         _ operand: ZydisDecodedOperand, bias: UInt64 = 0, byteCount: Int
     ) throws(AssistError) -> UInt64? {
-        let memory = unsafe operand.mem
+        let memory = operand.mem
         var offset = UInt64(bitPattern: memory.disp.value) &+ bias
         if memory.base == ZYDIS_REGISTER_RIP || memory.base == ZYDIS_REGISTER_EIP {
             offset &+= state[.rip] &+ instruction.length
@@ -123,8 +123,8 @@ struct Emulation {
         let count = byteCount(operand)
         switch operand.type {
         case ZYDIS_OPERAND_TYPE_REGISTER:
-            if let part = RegisterPart(unsafe operand.reg.value) { return part.read(state) }
-            return SegmentRegister(unsafe operand.reg.value).map { UInt64(state[$0].selector) }
+            if let part = RegisterPart(operand.reg.value) { return part.read(state) }
+            return SegmentRegister(operand.reg.value).map { UInt64(state[$0].selector) }
         case ZYDIS_OPERAND_TYPE_IMMEDIATE:
             return unsafe operand.imm.value.u
         case ZYDIS_OPERAND_TYPE_MEMORY:
@@ -141,7 +141,7 @@ struct Emulation {
         let count = byteCount(operand)
         switch operand.type {
         case ZYDIS_OPERAND_TYPE_REGISTER:
-            guard let part = RegisterPart(unsafe operand.reg.value) else { return false }
+            guard let part = RegisterPart(operand.reg.value) else { return false }
             part.write(value, to: &state)
             return true
         case ZYDIS_OPERAND_TYPE_MEMORY:
@@ -382,8 +382,8 @@ struct Emulation {
         let step: UInt64 = rflags & Flag.direction != 0 ? 0 &- UInt64(size) : UInt64(size)
         let segment =
             instruction.operands.lazy
-            .filter { unsafe $0.type == ZYDIS_OPERAND_TYPE_MEMORY && RegisterPart($0.mem.base)?.register == .rsi }
-            .compactMap { unsafe SegmentRegister($0.mem.segment) }.first ?? .ds
+            .filter { $0.type == ZYDIS_OPERAND_TYPE_MEMORY && RegisterPart($0.mem.base)?.register == .rsi }
+            .compactMap { SegmentRegister($0.mem.segment) }.first ?? .ds
         let source = state[.rsi] & addressMask
         let target = state[.rdi] & addressMask
         let unit = Arithmetic(byteCount: size)
