@@ -67,7 +67,7 @@ let package = Package(
             name: "SoftBackendTests", dependencies: ["NVMM", "SoftBackend", "TestSupport"], swiftSettings: strict),
         .testTarget(
             name: "OracleTests", dependencies: ["CHostOracle", "CZydis", "NVMM", "SoftBackend", "TestSupport"],
-            exclude: ["Images"], swiftSettings: strict),
+            swiftSettings: strict),
         .testTarget(
             name: "ReferenceVMMTests", dependencies: ["NVMM", "ReferenceVMM", "SoftBackend", "TestSupport"],
             swiftSettings: strict),
@@ -95,7 +95,7 @@ let package = Package(
         .testTarget(
             name: "AnalysisTests",
             dependencies: [
-                "Analysis", "NVMM", "ReferenceVMM", "SoftBackend", "TestSupport", "TraceFile", "Tracer",
+                "Analysis", "NVMM", "ReferenceVMM", "Replay", "SoftBackend", "TestSupport", "TraceFile", "Tracer",
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: strict),

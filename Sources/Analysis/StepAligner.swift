@@ -29,6 +29,14 @@ struct StepWindow {
         }
     }
 
+    /// Drops the next step if it is one that came where the host pleased.
+    mutating func dropAsynchronous(into unaligned: inout TraceComparison.Unaligned) -> Bool {
+        guard count > 0, self[0].isAsynchronous else { return false }
+        unaligned.asynchronous += 1
+        drop(1)
+        return true
+    }
+
     mutating func drop(_ count: Int) {
         start += count
         // Moved down only now and then, so that dropping costs constant time.
@@ -62,6 +70,8 @@ struct StepAligner {
                 right.drop(1)
             } else if left.count == 0 && right.count == 0 {
                 break
+            } else if left.dropAsynchronous(into: &result.onlyLeft) || right.dropAsynchronous(into: &result.onlyRight) {
+                continue
             } else {
                 try skipGap(in: &result)
             }
@@ -113,12 +123,18 @@ struct StepAligner {
         return nil
     }
 
+    /// Whether the next synchronous steps behind the skips are alike: as many as confirm a match, or all there are.
     private func matches(_ leftSkip: Int, _ rightSkip: Int) -> Bool {
-        let available = min(left.count - leftSkip, right.count - rightSkip)
-        guard available > 0 else { return false }
-        for offset in 0..<min(available, Self.confirmationSteps)
-        where !left[leftSkip + offset].aligns(with: right[rightSkip + offset]) {
-            return false
+        var (leftIndex, rightIndex) = (leftSkip, rightSkip)
+        var matched = 0
+        while matched < Self.confirmationSteps {
+            while leftIndex < left.count, left[leftIndex].isAsynchronous { leftIndex += 1 }
+            while rightIndex < right.count, right[rightIndex].isAsynchronous { rightIndex += 1 }
+            guard leftIndex < left.count, rightIndex < right.count else { return matched > 0 }
+            guard left[leftIndex].aligns(with: right[rightIndex]) else { return false }
+            matched += 1
+            leftIndex += 1
+            rightIndex += 1
         }
         return true
     }

@@ -67,8 +67,9 @@ extension Divergence {
             lines += ["", "The reference backend does the same as this one: the trace says otherwise."]
         }
         guard let wrong = wrongInstruction else { return }
-        let what = wrong.isEventDelivery ? "Wrong delivery of the event, at" : "Wrong instruction"
-        lines += ["", "\(what), step \(wrong.place.step), after \(wrong.index) instructions of it:", Self.line(wrong.place)]
+        let place = "step \(wrong.place.step), after \(wrong.index) instructions of it:"
+        let title = wrong.isEventDelivery ? "Wrong delivery of the event that interrupted this instruction" : "Wrong instruction"
+        lines += ["", "\(title), \(place)", Self.line(wrong.place)]
         if !wrong.fields.isEmpty { lines += Self.table(wrong.fields) }
         lines += wrong.memory.flatMap(Self.lines)
     }

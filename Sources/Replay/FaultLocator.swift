@@ -59,7 +59,10 @@ struct FaultLocator {
         _ target: UInt64, skip: UInt64?
     ) throws(ReplayError) -> (wrong: WrongInstruction?, before: [InstructionPlace]) {
         let pair = try Pair(self)
-        let found = try pair.drive(until: target, inclusive: false) { (step, _) throws(ReplayError) in try pair.run(step) }
+        let found = try pair.drive(until: target, inclusive: false) { (step, position) throws(ReplayError) in
+            let isNear = target - position <= UInt64(options.historyCount)
+            try pair.run(step, position: position, collects: isNear)
+        }
         guard let step = found, step.kind == .entered else { return (nil, []) }
         let length = step.retired ?? 0
         if let skip, skip == 0, length > 2 * Self.chunkInstructions {
@@ -86,6 +89,9 @@ extension FaultLocator {
         private let locator: FaultLocator
         private let actual: ReplayMachine
         private let expected: ReplayMachine?
+        /// The last instructions that were single-stepped.
+        private var history: [InstructionPlace] = []
+        private var historyCount: Int { locator.options.historyCount }
 
         init(_ locator: FaultLocator) throws(ReplayError) {
             self.locator = locator
@@ -139,9 +145,39 @@ extension FaultLocator {
             }
         }
 
-        func run(_ step: Step) throws(ReplayError) {
-            try both { (machine) throws(ReplayError) in _ = try machine.run(step) }
+        /// - Parameter collects: whether the step's last instructions are added to the history.
+        func run(_ step: Step, position: UInt64, collects: Bool) throws(ReplayError) {
+            if collects && step.kind == .entered && !step.failed {
+                try collect(step, position: position)
+            } else {
+                _ = try actual.run(step)
+            }
+            if let expected { _ = try expected.run(step) }
             forgetTouched()
+        }
+
+        private func collect(_ step: Step, position: UInt64) throws(ReplayError) {
+            guard let budget = ReplayMachine.budget(of: step) else {
+                _ = try actual.run(step)
+                return
+            }
+            let vcpu = try actual.vcpu(step.vcpu)
+            let code = GuestCode(machine: actual.machine)
+            try actual.prepare(step)
+            let lead = budget > UInt64(historyCount) ? budget - UInt64(historyCount) : 0
+            guard try actual.run(step.vcpu, budget: lead).exit.reason == .none else { return }
+            for _ in lead..<budget {
+                let place = code.instruction(at: vcpu.saveState(), step: position)
+                let outcome = try actual.run(step.vcpu, budget: 1)
+                // An instruction that exits is seen again when it completes, if it does.
+                if outcome.retired != 0 { remember(place) }
+                guard outcome.exit.reason == .none else { return }
+            }
+        }
+
+        private func remember(_ place: InstructionPlace) {
+            if history.count == historyCount { history.removeFirst() }
+            history.append(place)
         }
 
         func runAndCompare(_ step: Step) throws(ReplayError) -> Difference {
@@ -203,26 +239,24 @@ extension FaultLocator {
             // A budget of 0 installs state and delivers the event, and executes nothing.
             let entry = try runAndCompare(step.vcpu, budget: 0)
             if comparing && !entry.difference.isEmpty {
-                return (wrong(interruptedPlace, 0, entry.difference, isDelivery: step.event != nil), [])
+                return (wrong(interruptedPlace, 0, entry.difference, isDelivery: step.event != nil), history)
             }
-            guard !entry.outcome.failed, entry.outcome.exit.reason == .none else { return (nil, []) }
+            guard !entry.outcome.failed, entry.outcome.exit.reason == .none else { return (nil, history) }
             var index: UInt64 = 0
             if lead > 0 {
                 let outcome = try runAndCompare(step.vcpu, budget: lead).outcome
-                guard outcome.exit.reason == .none else { return (nil, []) }
+                guard outcome.exit.reason == .none else { return (nil, history) }
                 index = lead
             }
-            var before: [InstructionPlace] = []
             while index <= step.retired ?? 0 {
                 let place = code.instruction(at: vcpu.saveState(), step: position)
                 let (outcome, difference) = try runAndCompare(step.vcpu, budget: 1)
-                if comparing && !difference.isEmpty { return (wrong(place, index, difference, isDelivery: false), before) }
+                if comparing && !difference.isEmpty { return (wrong(place, index, difference, isDelivery: false), history) }
                 guard outcome.exit.reason == .none else { break }
-                if before.count == locator.options.historyCount { before.removeFirst() }
-                before.append(place)
+                remember(place)
                 index += 1
             }
-            return (nil, before)
+            return (nil, history)
         }
 
         private func wrong(

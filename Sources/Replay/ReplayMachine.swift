@@ -135,7 +135,7 @@ extension ReplayMachine {
     }
 
     /// The budget under which an equal run ends as the recorded one did, and a different one soon.
-    static func budget(of step: borrowing Step) -> UInt64? {
+    static func budget(of step: Step) -> UInt64? {
         guard let retired = step.retired else { return step.budget }
         // A stop or a used-up budget ended the run between two instructions: an input, repeated exactly there.
         if step.kind == .entered && isAsynchronous(step.exit.reason) { return retired }

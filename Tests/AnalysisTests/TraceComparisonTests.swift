@@ -1,5 +1,6 @@
 import Analysis
 import NVMM
+import Replay
 import TestSupport
 import Testing
 import TraceFile
@@ -24,10 +25,11 @@ import Tracer
         }
         let comparison = try TraceComparison(left.reader, right.reader)
         #expect(comparison.onlyRight.asynchronous > 10)
-        #expect(comparison.onlyRight.synchronous + comparison.onlyLeft.synchronous < 40)
-        // The tails differ in length; up to there nothing does.
-        let first = try #require(comparison.firstDifference)
-        #expect(first.left == nil || first.right == nil)
+        #expect(comparison.registerDifferenceCount == 0)
+        #expect(comparison.onlyLeft.asynchronous == 0)
+        // One side got further with its runs; up to there nothing differs.
+        #expect(min(comparison.onlyLeft.synchronous, comparison.onlyRight.synchronous) == 0)
+        if let first = comparison.firstDifference { #expect(first.left == nil || first.right == nil) }
     }
 
     @Test func `other registers at the same exit are found first`() throws {
@@ -47,15 +49,14 @@ import Tracer
         let left = try RecordedTrace { try $0.run(100) }
         let right = try RecordedTrace { client in
             client.beforeRun = { client in
-                // From the eleventh run on, the first instruction of the loop body is reached through an OUT at 0x5000.
+                // Before the eleventh run the guest makes a detour over an OUT at 0x5000.
                 guard client.exitNames.count == 10 else { return }
                 try client.write([0xE6, 0x42, 0xEB, 0xFE], at: 0x5000)
+                let saved = client.vcpu.commPage.state
                 client.vcpu.commPage.state[.rip] = 0x5000
                 client.vcpu.setState(.gprs)
-                let saved = client.vcpu.commPage.state
                 _ = try client.vcpu.run(budget: nil)
                 client.vcpu.commPage.state = saved
-                client.vcpu.commPage.state[.rip] = 0x1015
                 client.vcpu.setState(.gprs)
             }
             try client.run(100)

@@ -1,4 +1,5 @@
-import Analysis
+@testable import Analysis
+import Foundation
 import NVMM
 import TestSupport
 import Testing

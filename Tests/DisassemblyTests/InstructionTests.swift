@@ -9,7 +9,7 @@ import Testing
         #expect(short.text == "mov ax, 0x1234")
         #expect(short.byteCount == 3)
         let long = try #require(Instruction(decoding: bytes, at: 0, size: .bits32))
-        #expect(long.text == "mov eax, 0x00001234")
+        #expect(long.text == "mov eax, 0x1234")
         #expect(long.byteCount == 5)
         let increment = try #require(Instruction(decoding: [0x40, 0x90], at: 0, size: .bits32))
         #expect(increment.text == "inc eax")

@@ -46,7 +46,7 @@ import Tracer
         }
         let report = try trace.replay()
         #expect(report.isClean)
-        #expect(report.totals.identical == 19)
+        #expect(report.totals.identical == 18)
     }
 
     @Test func `raw stores found at run entry replay exactly`() throws {

@@ -119,10 +119,10 @@ public final class ToyVCPU: VCPU {
             return (false, .memory(MemoryExit(access: .execute, gpa: GPA(rip))))
         }
         func immediate(_ offset: UInt64, _ byteCount: Int) -> UInt64 {
-            machine.load(rip + offset, byteCount: byteCount, .execute) ?? 0
+            machine.load(rip &+ offset, byteCount: byteCount, .execute) ?? 0
         }
         func next(_ byteCount: UInt64) -> (Bool, ExitReason?) {
-            state[.rip] = (rip + byteCount) & 0xFFFF_FFFF
+            state[.rip] = (rip &+ byteCount) & 0xFFFF_FFFF
             return (true, nil)
         }
         switch opcode {
@@ -160,29 +160,29 @@ public final class ToyVCPU: VCPU {
         case 0xE4, 0xE6: return io(opcode, port: UInt16(immediate(1, 1)), rip)
         case 0x90:
             if case .extraExit(let from) = machine.backend.fault, isFaulty(from) {
-                state[.rip] = rip + 1
+                state[.rip] = rip &+ 1
                 return (true, .halted)
             }
             return next(1)
         case 0xC3:
             state[.rip] = machine.load(state[.rsp], byteCount: 4, .read) ?? 0
-            state[.rsp] = (state[.rsp] + 4) & 0xFFFF_FFFF
+            state[.rsp] = (state[.rsp] &+ 4) & 0xFFFF_FFFF
             state[.rflags] |= Self.interruptFlag
             return (true, nil)
         case 0xF4:
-            state[.rip] = rip + 1
+            state[.rip] = rip &+ 1
             return (true, .halted)
         case 0x0F:
             let msr = UInt32(truncatingIfNeeded: state[.rcx])
             switch immediate(1, 1) {
             case 0x30:
                 let value = state[.rdx] << 32 | state[.rax] & 0xFFFF_FFFF
-                return (false, .writeMSR(MSRWriteExit(msr: msr, value: value, npc: rip + 2)))
-            case 0x32: return (false, .readMSR(MSRReadExit(msr: msr, npc: rip + 2)))
+                return (false, .writeMSR(MSRWriteExit(msr: msr, value: value, npc: rip &+ 2)))
+            case 0x32: return (false, .readMSR(MSRReadExit(msr: msr, npc: rip &+ 2)))
             case 0xA2:
                 let leaf = UInt32(truncatingIfNeeded: state[.rax])
                 (state[.rax], state[.rbx], state[.rcx], state[.rdx]) = (1, 0, 0, 0)
-                return exitingLeaves.contains(leaf) ? (false, .cpuid(npc: rip + 2)) : next(2)
+                return exitingLeaves.contains(leaf) ? (false, .cpuid(npc: rip &+ 2)) : next(2)
             default: return (false, .shutdown)
             }
         default: return (false, .shutdown)
@@ -195,16 +195,16 @@ public final class ToyVCPU: VCPU {
         guard machine.store(state[.rax], target, byteCount: 4) else {
             return (false, .memory(MemoryExit(access: .write, gpa: GPA(target), instruction: bytes(rip, 5))))
         }
-        state[.rip] = rip + 5
+        state[.rip] = rip &+ 5
         return (true, nil)
     }
 
     private func io(_ opcode: UInt64, port: UInt16, _ rip: UInt64) -> (Bool, ExitReason?) {
-        var exit = IOExit(isInput: opcode == 0xE4, port: port, addressBytes: 4, operandBytes: 1, npc: rip + 2)
+        var exit = IOExit(isInput: opcode == 0xE4, port: port, addressBytes: 4, operandBytes: 1, npc: rip &+ 2)
         switch machine.backend.fault {
         case .port(let from) where isFaulty(from): exit.port += 1
         case .missingExit(let from) where isFaulty(from):
-            state[.rip] = rip + 2
+            state[.rip] = rip &+ 2
             return (true, nil)
         default: break
         }
@@ -212,7 +212,7 @@ public final class ToyVCPU: VCPU {
     }
 
     private func add(_ value: UInt64) {
-        let sum = state[.rax] + value
+        let sum = (state[.rax] & 0xFFFF_FFFF) + (value & 0xFFFF_FFFF)
         state[.rax] = sum & 0xFFFF_FFFF
         setZero(state[.rax])
         state[.rflags] = state[.rflags] & ~Self.carry | sum >> 32
@@ -224,6 +224,6 @@ public final class ToyVCPU: VCPU {
     }
 
     private func bytes(_ rip: UInt64, _ count: UInt64) -> InstructionBytes {
-        InstructionBytes((0..<count).map { UInt8(truncatingIfNeeded: machine.load(rip + $0, byteCount: 1, .execute) ?? 0) })
+        InstructionBytes((0..<count).map { UInt8(truncatingIfNeeded: machine.load(rip &+ $0, byteCount: 1, .execute) ?? 0) })
     }
 }

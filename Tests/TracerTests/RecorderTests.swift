@@ -95,7 +95,7 @@ import Tracer
     }
 
     @Test func `a full disk turns recording off and leaves the client alone`() throws {
-        let full = try FileDescriptor.open("/dev/full", .writeOnly)
+        let full = try unsafe FileDescriptor.open("/dev/full", .writeOnly)
         defer { try? full.close() }
         let recorder: Recorder
         do {
