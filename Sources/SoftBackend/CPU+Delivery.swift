@@ -75,6 +75,7 @@ extension CPU {
                 if isException, current.vector == 1 { dr[7] &= ~(1 << 13) }
                 return nil
             } catch {
+                keepsRIP = false
                 guard case .exception(let second) = error else {
                     // Delivered again at the next run.
                     pendingDelivery = VCPUEvent(

@@ -32,6 +32,8 @@ extension CPU {
             remaining = budget &- retired
             if !before.isDisjoint(with: .oneAtATime) {
                 count = 1
+                // SDM vol. 3, section 17.3.1.4: a repeated instruction traps after each iteration.
+                if before.contains(.singleStep) { remaining = min(remaining, 1) }
                 interruptShadow = false
                 shadowBlocksDebug = false
             }
@@ -55,6 +57,8 @@ extension CPU {
                     rip = instructionRIP(instruction.instruction)
                 }
                 if case .exit = error {
+                    // The instruction is executed again, and meets its data breakpoints then.
+                    if extraRetired == 0 { pendingDebug = 0 }
                     interruptShadow = hadShadow && instruction == blockStart
                     completeExit(instruction.instruction)
                 }
@@ -113,9 +117,20 @@ extension CPU {
             let last = cursor.advanced(by: -1)
             if last.instruction.operation != .iret { systemFlags &= ~RFLAGS.rf }
         }
-        if before.contains(.singleStep) { pendingDebug |= 1 << 14 }
+        if before.contains(.singleStep), !enteredHandler() { pendingDebug |= 1 << 14 }
         updateAttention()
         if pendingDebug != 0 { attention.insert(.debug) }
+    }
+
+    /// Whether the instruction before the cursor was a software interrupt or SYSCALL that cleared TF: SDM vol. 3,
+    /// section 17.3.1.4, these are not trapped.
+    private func enteredHandler() -> Bool {
+        guard systemFlags & RFLAGS.tf == 0 else { return false }
+        let last = cursor.advanced(by: -1)
+        return switch unsafe last.instruction.pointee.operation {
+        case .int, .int1, .int3, .into, .syscall: true
+        default: false
+        }
     }
 
     /// Exits that leave RIP at the instruction carry its bytes.
