@@ -127,7 +127,7 @@ extension CPU {
     private func enteredHandler() -> Bool {
         guard systemFlags & RFLAGS.tf == 0 else { return false }
         let last = cursor.advanced(by: -1)
-        return switch unsafe last.instruction.pointee.operation {
+        return switch last.instruction.operation {
         case .int, .int1, .int3, .into, .syscall: true
         default: false
         }
