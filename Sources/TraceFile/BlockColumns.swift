@@ -99,6 +99,10 @@ final class BlockColumns {
         return ranges
     }
 
+    func storedBytes(of id: ColumnID) -> UInt64 {
+        dataRanges[id].map { UInt64(entries[$0].storedBytes) } ?? 0
+    }
+
     /// A reader at the start of a column; nil where the frame has none of this number.
     func column(_ id: ColumnID) throws(TraceError) -> ByteReader? {
         let place = TracePlace(frame: offset, column: id)

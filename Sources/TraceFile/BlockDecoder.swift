@@ -134,7 +134,7 @@ final class BlockDecoder {
 
     // MARK: - Tables
 
-    private static func inputs(_ columns: BlockColumns) throws(TraceError) -> [InputTuple] {
+    static func inputs(_ columns: BlockColumns) throws(TraceError) -> [InputTuple] {
         guard var reader = try columns.column(.inputs) else {
             throw .malformed(.missingColumn, TracePlace(frame: columns.offset, column: .inputs))
         }
@@ -169,7 +169,7 @@ final class BlockDecoder {
         return result
     }
 
-    private static func patterns(
+    static func patterns(
         _ columns: BlockColumns
     ) throws(TraceError) -> (reader: ByteReader, ranges: [Range<Int>], trailing: Int) {
         guard var reader = try columns.column(.patterns) else { return (empty(columns, .patterns), [0..<0], 0) }
@@ -215,12 +215,7 @@ final class BlockDecoder {
         let event: TraceEvent
         switch op & 7 {
         case PatternOp.call:
-            let who = op & PatternOp.otherVCPU != 0 ? try reader.varint32() : vcpu
-            guard let kind = CallRecord.Kind(rawValue: UInt8(op >> 3 & 3)), op < 128,
-                let cost = CallCost(rawValue: UInt8(op >> 5 & 1))
-            else { throw reader.failure(.unknownValue) }
-            event = .call(
-                CallRecord(vcpu: who, kind: kind, flags: StateFlags(rawValue: try reader.varint()), cost: cost))
+            event = .call(try reader.call(op: op, vcpu: vcpu))
         case PatternOp.memoryWrite: event = try memoryWrite(isRawStore: op & PatternOp.rawStore != 0)
         case PatternOp.advance:
             let ticks = try advance.next()
@@ -300,9 +295,7 @@ final class BlockDecoder {
         }
         var event: VCPUEvent?
         if input.flags & InputFlags.event != 0 {
-            event = VCPUEvent(
-                kind: .init(rawValue: UInt32(truncatingIfNeeded: input.eventKind)),
-                vector: UInt8(truncatingIfNeeded: input.eventVector), errorCode: input.eventError)
+            event = input.event
         }
         var time: StepTime?
         if input.flags & InputFlags.time != 0 {

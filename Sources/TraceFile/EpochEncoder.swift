@@ -9,6 +9,12 @@ struct EncodedFrame {
     /// Of a steps frame.
     var summary: BlockSummary?
 
+    init(header: FrameHeader, payload: [UInt8], summary: BlockSummary?) {
+        self.header = header
+        self.payload = payload
+        self.summary = summary
+    }
+
     var byteCount: Int { FrameHeader.byteCount + payload.count }
 
     init(

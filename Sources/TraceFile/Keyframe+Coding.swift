@@ -18,11 +18,11 @@ struct ObjectPages: Equatable {
 extension ByteWriter {
     /// - Parameters:
     ///   - base: pages of the keyframe before, to which this one is relative; nil for a full one.
-    ///   - distance: from this frame's offset back to that of `base`.
-    mutating func keyframe(_ keyframe: Keyframe, objects: [ObjectPages], base: [ObjectPages]?, distance: UInt64) {
+    ///   - baseEpoch: the epoch number of `base`.
+    mutating func keyframe(_ keyframe: Keyframe, objects: [ObjectPages], base: [ObjectPages]?, baseEpoch: UInt32) {
         varint(keyframe.stepCount)
         varint(keyframe.clock)
-        varint(base == nil ? 0 : distance)
+        varint(base == nil ? 0 : baseEpoch)
         blob(keyframe.machinePrivateState)
         varint(keyframe.vcpus.count)
         for vcpu in keyframe.vcpus {
@@ -119,8 +119,8 @@ func applyPageChanges(_ changes: [PageSlot], to from: [PageSlot]) -> [PageSlot] 
 struct RawKeyframe {
     var stepCount: UInt64
     var clock: UInt64
-    /// Distance back to the keyframe that this one builds on; 0 for none.
-    var baseDistance: UInt64
+    /// Epoch of the keyframe that this one builds on; 0 for none.
+    var baseEpoch: UInt32
     var machinePrivateState: [UInt8]
     var vcpus: [Keyframe.VCPUImage]
     var changes: [ObjectPages]
@@ -130,7 +130,7 @@ struct RawKeyframe {
         var reader = ByteReader(bytes, place: place)
         stepCount = try reader.varint()
         clock = try reader.varint()
-        baseDistance = try reader.varint()
+        baseEpoch = try reader.varint32()
         machinePrivateState = try reader.blob()
         vcpus = []
         // A VCPU takes 15 bytes or more here and some 2 KiB in memory.

@@ -69,7 +69,7 @@ public final class TraceCursor {
                     position -= 1
                     throw .missingSteps(first: first, next: entry.firstStep)
                 }
-                return .keyframe(try resolver.keyframe(entry, reader: reader, entries: entries))
+                return .keyframe(try resolver.keyframe(entry, reader: reader))
             default: position += 1
             }
         }

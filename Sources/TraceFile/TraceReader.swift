@@ -34,17 +34,28 @@ public final class TraceReader {
     let startBytes: UInt64
     let decompressor = Decompressor()
     private var entriesLoaded: [IndexEntry]?
+    /// The trailer's where there is one: damage in the middle does not change what was recorded.
     private var storedTotals: TraceTotals?
-    private var trailer: Trailer?
-    private var trailerOffset: UInt64 = 0
+    /// Counted from the frames, after ``scanFile(mergingJournals:)``.
+    private(set) var countedTotals = TraceTotals()
+    private(set) var trailer: Trailer?
+    private(set) var trailerOffset: UInt64 = 0
     private(set) var journalsMerged = 0
     private var pageFrameCache: [UInt64: PageBatch] = [:]
     private var pageFrameOrder: [UInt64] = []
-    private var pageNames: [PageHash: (frame: UInt64, slot: Int)]?
+    private var pageNames: [PageHash: (frame: Int, slot: Int)] = [:]
+    private var hasAllPageNames = false
+    private var frames = FrameTables()
+    private var hasFrameTables = false
 
     /// - Throws: any ``TraceError`` where not even the header can be read, the trace needs a newer reader, or the
     ///   file asks for more than `limits`.
-    public init(path: FilePath, limits: ReaderLimits = .default) throws(TraceError) {
+    public convenience init(path: FilePath, limits: ReaderLimits = .default) throws(TraceError) {
+        try self.init(path: path, limits: limits, trustingIndex: true)
+    }
+
+    /// - Parameter trustingIndex: whether a good trailer stands for the frames, or they are all gone through.
+    init(path: FilePath, limits: ReaderLimits, trustingIndex: Bool) throws(TraceError) {
         self.path = path.string
         self.limits = limits
         source = try TraceSource(path: path.string)
@@ -72,6 +83,7 @@ public final class TraceReader {
             totals.bytes.index &+= source.fileBytes - found.offset
             storedTotals = totals
             isComplete = true
+            if !trustingIndex { try scanFile(mergingJournals: false) }
         } else {
             isComplete = false
             try scanFile(mergingJournals: true)
@@ -169,14 +181,11 @@ public final class TraceReader {
                 damage.append(error)
             }
         }
-        let totals = storedTotals
         try scanFile(mergingJournals: false)
-        // The trailer was good, so its figures are the right ones.
-        if let totals { storedTotals = totals }
         return entriesLoaded ?? []
     }
 
-    private func indexed(by trailer: Trailer) throws(TraceError) -> [IndexEntry] {
+    func indexed(by trailer: Trailer) throws(TraceError) -> [IndexEntry] {
         var entries: [IndexEntry] = []
         var previous: UInt64 = 0
         var end = startBytes
@@ -249,7 +258,8 @@ public final class TraceReader {
         totals.keyframeCount = keyframes
         totals.pageCount = pages
         totals.bytes = bytes
-        storedTotals = totals
+        storedTotals = storedTotals ?? totals
+        countedTotals = totals
         entriesLoaded = entries
     }
 
@@ -296,38 +306,39 @@ public final class TraceReader {
     /// - Throws: ``TraceError/noSuchPage(_:)`` where the trace does not hold it, or its frame is damaged.
     public func page(_ hash: PageHash) throws(TraceError) -> [UInt8] {
         if hash == .zeroPage { return [UInt8](repeating: 0, count: pageBytes) }
-        let names = try loadPageNames()
-        guard let place = names[hash], let batch = try pageFrame(at: place.frame), place.slot < batch.names.count else {
-            throw .noSuchPage(hash)
-        }
+        // Keyframes made the names of their pages known; what else is asked for needs all page frames.
+        if pageNames[hash] == nil { try loadPageNames() }
+        guard let place = pageNames[hash], let batch = try pageFrame(frames.pages[place.frame]),
+            place.slot < batch.names.count
+        else { throw .noSuchPage(hash) }
         return Array(batch.content[place.slot * pageBytes..<(place.slot + 1) * pageBytes])
     }
 
-    private func loadPageNames() throws(TraceError) -> [PageHash: (frame: UInt64, slot: Int)] {
-        if let pageNames { return pageNames }
-        var names: [PageHash: (frame: UInt64, slot: Int)] = [:]
-        for entry in try loadIndex() where entry.type == FrameType.pages.rawValue {
-            guard let batch = try pageFrame(at: entry.offset, entry: entry) else { continue }
-            guard names.count + batch.names.count <= limits.pages else {
-                throw .limitExceeded(
-                    .pages, value: UInt64(names.count + batch.names.count), maximum: UInt64(limits.pages),
-                    offset: entry.offset)
-            }
-            for (slot, name) in batch.names.enumerated() { names[name] = (entry.offset, slot) }
+    private func loadPageNames() throws(TraceError) {
+        if hasAllPageNames { return }
+        let count = try frameTables().pages.count
+        for index in 0..<count {
+            guard let batch = try pageFrame(frames.pages[index]) else { continue }
+            for slot in batch.names.indices { try learn(batch.names[slot], frame: index, slot: slot) }
         }
-        pageNames = names
-        return names
+        hasAllPageNames = true
+    }
+
+    private func learn(_ name: PageHash, frame: Int, slot: Int) throws(TraceError) {
+        guard pageNames.count < limits.pages else {
+            throw .limitExceeded(
+                .pages, value: UInt64(pageNames.count) + 1, maximum: UInt64(limits.pages),
+                offset: frames.pages[frame].offset)
+        }
+        pageNames[name] = (frame, slot)
     }
 
     /// nil where the frame is damaged.
-    private func pageFrame(at offset: UInt64, entry: IndexEntry? = nil) throws(TraceError) -> PageBatch? {
-        if let batch = pageFrameCache[offset] { return batch }
-        let found: IndexEntry?
-        if let entry { found = entry } else { found = try loadIndex().first { $0.offset == offset } }
-        guard let found else { return nil }
+    private func pageFrame(_ entry: IndexEntry) throws(TraceError) -> PageBatch? {
+        if let batch = pageFrameCache[entry.offset] { return batch }
         let batch: PageBatch
         do throws(TraceError) {
-            batch = try PageBatch(try payload(found), place: TracePlace(frame: offset))
+            batch = try PageBatch(try payload(entry), place: TracePlace(frame: entry.offset))
         } catch {
             if case .io = error { throw error }
             if case .limitExceeded = error { throw error }
@@ -335,24 +346,55 @@ public final class TraceReader {
         }
         let framesMax = max(1, limits.pageCacheBytes / (PageBatch.pagesMax * pageBytes))
         if pageFrameOrder.count >= framesMax { pageFrameCache[pageFrameOrder.removeFirst()] = nil }
-        pageFrameCache[offset] = batch
-        pageFrameOrder.append(offset)
+        pageFrameCache[entry.offset] = batch
+        pageFrameOrder.append(entry.offset)
         return batch
     }
 
-    /// Name of the page in `slot` (1 + ordinal).
+    /// Name of the page in `slot` (1 + ordinal); nil where its frame is damaged or absent.
     func pageName(slot: UInt64) throws(TraceError) -> PageHash? {
-        let ordinal = slot &- 1
-        let entries = try loadIndex()
-        for entry in entries where entry.type == FrameType.pages.rawValue {
-            guard ordinal >= entry.firstPage, ordinal - entry.firstPage < UInt64(entry.pageCount) else { continue }
-            guard let batch = try pageFrame(at: entry.offset, entry: entry), batch.firstPage == entry.firstPage else {
-                return nil
-            }
-            let index = Int(ordinal - entry.firstPage)
-            return index < batch.names.count ? batch.names[index] : nil
+        guard slot > 0 else { return nil }
+        let ordinal = slot - 1
+        let pages = try frameTables().pages
+        // The last frame that begins at or before the page.
+        var low = 0
+        var high = pages.count
+        while low < high {
+            let middle = (low + high) / 2
+            if pages[middle].firstPage <= ordinal { low = middle + 1 } else { high = middle }
         }
-        return nil
+        guard low > 0 else { return nil }
+        let entry = pages[low - 1]
+        guard ordinal - entry.firstPage < UInt64(entry.pageCount), let batch = try pageFrame(entry),
+            batch.firstPage == entry.firstPage
+        else { return nil }
+        let index = Int(ordinal - entry.firstPage)
+        guard index < batch.names.count else { return nil }
+        try learn(batch.names[index], frame: low - 1, slot: index)
+        return batch.names[index]
+    }
+
+    func keyframeEntry(epoch: UInt32) throws(TraceError) -> IndexEntry? { try frameTables().keyframes[epoch] }
+
+    /// Frames by what they are looked up by.
+    private func frameTables() throws(TraceError) -> FrameTables {
+        if hasFrameTables { return frames }
+        for entry in try loadIndex() {
+            switch FrameType(rawValue: entry.type) {
+            case .pages: frames.pages.append(entry)
+            case .keyframe: frames.keyframes[entry.epoch] = entry
+            default: break
+            }
+        }
+        frames.pages.sort { $0.firstPage < $1.firstPage }
+        hasFrameTables = true
+        return frames
+    }
+
+    private struct FrameTables {
+        /// Ascending by first page.
+        var pages: [IndexEntry] = []
+        var keyframes: [UInt32: IndexEntry] = [:]
     }
 
     // MARK: - Cursors

@@ -70,7 +70,7 @@ public struct TraceWriterOptions: Hashable, Sendable {
     private var pages: PageStore
     private var batch: PageBatch
     private var keyframeBase: [ObjectPages]?
-    private var keyframeBaseOffset: UInt64 = 0
+    private var keyframeBaseEpoch: UInt32 = 0
     private var keyframesSinceFull = 0
 
     /// Creates the trace with its header, in one write.
@@ -272,10 +272,9 @@ public struct TraceWriterOptions: Hashable, Sendable {
         try encoder.waitUntilIdle()
         try flushPages()
         let isFull = keyframeBase == nil || keyframesSinceFull + 1 >= options.keyframesPerFullKeyframe
-        let offset = sink.offset
         var writer = ByteWriter()
         writer.keyframe(
-            keyframe, objects: objects, base: isFull ? nil : keyframeBase, distance: offset - keyframeBaseOffset)
+            keyframe, objects: objects, base: isFull ? nil : keyframeBase, baseEpoch: keyframeBaseEpoch)
         epoch += 1
         let frame = try EncodedFrame(
             compressing: writer.bytes, with: sink.compressor, type: .keyframe, flags: .epochEnd,
@@ -283,7 +282,7 @@ public struct TraceWriterOptions: Hashable, Sendable {
         try sink.write(frame, clock: keyframe.clock)
         keyframesSinceFull = isFull ? 0 : keyframesSinceFull + 1
         keyframeBase = objects
-        keyframeBaseOffset = offset
+        keyframeBaseEpoch = epoch
     }
 
     // MARK: - The end
