@@ -6,12 +6,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <spawn.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <ucontext.h>
@@ -233,7 +233,6 @@ static void fill_window(void) {
 
 __attribute__((noreturn)) static void child_main(int memory, int requests, int answers) {
     static uint8_t signal_stack[1 << 16];
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -249,6 +248,7 @@ __attribute__((noreturn)) static void child_main(int memory, int requests, int a
     uint32_t request;
     while (read(requests, &request, sizeof request) == sizeof request) {
         fill_window();
+        alarm(20);  // a case that loops must not outlive a parent that died
         if (request == UINT32_MAX) probe(ldt_error); else run_batch(request);
         if (write(answers, &request, sizeof request) != sizeof request) break;
     }
@@ -328,4 +328,41 @@ uint32_t host_oracle_run(struct host_oracle *oracle, uint32_t count, int timeout
     end_child(oracle);
     start_child(oracle);
     return done;
+}
+
+// MARK: - Other processes
+
+extern char **environ;
+
+int oracle_spawn(const char *const arguments[]) {
+    posix_spawnattr_t attributes;
+    posix_spawn_file_actions_t files;
+    sigset_t none, all;
+    pid_t child = -1;
+    sigemptyset(&none);
+    sigfillset(&all);
+    posix_spawnattr_init(&attributes);
+    posix_spawnattr_setsigmask(&attributes, &none);
+    posix_spawnattr_setsigdefault(&attributes, &all);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    posix_spawn_file_actions_init(&files);
+    posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_addopen(&files, 1, "/dev/null", O_WRONLY, 0);
+    posix_spawn_file_actions_addopen(&files, 2, "/dev/null", O_WRONLY, 0);
+    int error = posix_spawn(&child, arguments[0], &files, &attributes, (char *const *)arguments, environ);
+    posix_spawn_file_actions_destroy(&files);
+    posix_spawnattr_destroy(&attributes);
+    return error == 0 ? child : -1;
+}
+
+int oracle_wait(int child) {
+    int status = 0;
+    pid_t result;
+    do result = waitpid(child, &status, 0); while (result < 0 && errno == EINTR);
+    return result == child && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+void oracle_end(int child) {
+    kill(child, SIGKILL);
+    oracle_wait(child);
 }

@@ -113,3 +113,11 @@ uint32_t host_oracle_run(struct host_oracle *, uint32_t count, int timeout_ms);
 uint32_t host_collect_changes(const uint8_t *window, const uint8_t *before, struct host_change *changes);
 /// Bytes `pristine` with the patches of `test` in `window`.
 void host_apply_patches(uint8_t *window, const struct host_case *test);
+
+/// Starts a program with all signals as they are by default, which a thread of the tests does not have, and its
+/// streams at /dev/null. `arguments` ends with NULL. Returns its process id, or -1.
+int oracle_spawn(const char *const arguments[]);
+/// Exit status of the process when it has ended; -1 for a signal.
+int oracle_wait(int child);
+/// Kills the process and waits for it.
+void oracle_end(int child);

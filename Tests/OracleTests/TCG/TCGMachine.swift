@@ -11,7 +11,7 @@ final class TCGMachine {
     static let executable: String? = ["/usr/bin/qemu-system-x86_64", "/usr/local/bin/qemu-system-x86_64"]
         .first { FileManager.default.isExecutableFile(atPath: $0) }
 
-    private let process = Process()
+    private let process: ChildProcess
     private let folder: URL
     private let gdb: GDBClient
     /// Name and bytes of every register in the order of the stub's `g` packet.
@@ -27,26 +27,20 @@ final class TCGMachine {
         // The machine insists on firmware; this one is never entered.
         try Data(count: 65536).write(to: romPath)
         let socketPath = folder.appendingPathComponent("gdb").path
-        process.executableURL = URL(fileURLWithPath: Self.executable ?? "")
-        process.arguments = [
+        let arguments = [
+            Self.executable ?? "",
             "-M", "microvm,pic=off,pit=off,rtc=off,isa-serial=off", "-bios", romPath.path, "-nodefaults",
             "-accel", "tcg", "-cpu", "max", "-m", "16M", "-S", "-display", "none",
             "-gdb", "unix:\(socketPath),server,nowait",
             "-device", "loader,file=\(imagePath.path),addr=0x\(String(address, radix: 16)),force-raw=on",
         ]
-        process.standardInput = FileHandle.nullDevice
-        process.standardOutput = FileHandle.nullDevice
-        process.standardError = FileHandle.nullDevice
-        try process.run()
+        process = try ChildProcess(arguments)
         var connected: GDBClient?
         for _ in 0..<200 where connected == nil {
             connected = try? GDBClient(path: socketPath)
             if connected == nil { usleep(20_000) }
         }
-        guard let connected else {
-            process.terminate()
-            throw GDBError.timeout
-        }
+        guard let connected else { throw GDBError.timeout }
         gdb = connected
         layout = try Self.registerLayout(gdb)
         // Memory packets then take physical addresses, whatever the paging mode of the moment.
@@ -54,8 +48,7 @@ final class TCGMachine {
     }
 
     deinit {
-        process.terminate()
-        process.waitUntilExit()
+        process.end()
         try? FileManager.default.removeItem(at: folder)
     }
 

@@ -45,13 +45,10 @@ import Testing
         for name in SystemImage.names {
             let output = FileManager.default.temporaryDirectory.appendingPathComponent("\(name)-\(UUID().uuidString).bin")
             defer { try? FileManager.default.removeItem(at: output) }
-            let process = Process()
-            process.executableURL = URL(fileURLWithPath: nasm)
-            process.currentDirectoryURL = SystemImage.folder
-            process.arguments = ["-f", "bin", name + ".asm", "-o", output.path]
-            try process.run()
-            process.waitUntilExit()
-            #expect(process.terminationStatus == 0)
+            let source = SystemImage.folder.appendingPathComponent(name + ".asm").path
+            let process = try ChildProcess(
+                [nasm, "-f", "bin", "-I", SystemImage.folder.path + "/", source, "-o", output.path])
+            #expect(process.wait() == 0)
             let built = try Data(contentsOf: output)
             let committed = try Data(contentsOf: SystemImage.folder.appendingPathComponent(name + ".bin"))
             #expect(built == committed, "\(name).bin is not what nasm makes of \(name).asm")
