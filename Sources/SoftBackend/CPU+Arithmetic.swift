@@ -108,6 +108,52 @@ extension CPU {
     @inline(never) mutating func test(_ i: borrowing DecodedInstruction) throws(Interruption) { try binary(i, Test.self) }
 }
 
+// MARK: - Forms of known width, for the loop
+
+extension CPU {
+    @inline(__always) mutating func registerImmediate<Operation: BinaryOperation, T: OperandWidth>(
+        _ i: borrowing DecodedInstruction, _: Operation.Type, _ type: T.Type
+    ) {
+        let result = Operation.apply(&status, read(i.register0, as: T.self), T(truncatingIfNeeded: i.immediate))
+        if !Operation.keepsFirst { write(i.register0, result) }
+    }
+
+    @inline(__always) mutating func registerRegister<Operation: BinaryOperation, T: OperandWidth>(
+        _ i: borrowing DecodedInstruction, _: Operation.Type, _ type: T.Type
+    ) {
+        let result = Operation.apply(&status, read(i.register0, as: T.self), read(i.register1, as: T.self))
+        if !Operation.keepsFirst { write(i.register0, result) }
+    }
+
+    @inline(__always) mutating func registerMemory<Operation: BinaryOperation, T: OperandWidth>(
+        _ i: borrowing DecodedInstruction, _: Operation.Type, _ type: T.Type
+    ) throws(Interruption) {
+        let value: T = try loadOperand(i)
+        let result = Operation.apply(&status, read(i.register0, as: T.self), value)
+        if !Operation.keepsFirst { write(i.register0, result) }
+    }
+
+    /// CMP only: the operation must keep its first operand.
+    @inline(__always) mutating func memoryRegister<Operation: BinaryOperation, T: OperandWidth>(
+        _ i: borrowing DecodedInstruction, _: Operation.Type, _ type: T.Type
+    ) throws(Interruption) {
+        _ = Operation.apply(&status, try loadOperand(i), read(i.register0, as: T.self))
+    }
+
+    /// CMP only, as above.
+    @inline(__always) mutating func memoryImmediate<Operation: BinaryOperation, T: OperandWidth>(
+        _ i: borrowing DecodedInstruction, _: Operation.Type, _ type: T.Type
+    ) throws(Interruption) {
+        _ = Operation.apply(&status, try loadOperand(i), T(truncatingIfNeeded: i.immediate))
+    }
+
+    @inline(__always) mutating func register<Operation: UnaryOperation, T: OperandWidth>(
+        _ i: borrowing DecodedInstruction, _: Operation.Type, _ type: T.Type
+    ) {
+        write(i.register0, Operation.apply(&status, read(i.register0, as: T.self)))
+    }
+}
+
 // MARK: - One operand
 
 /// A one-operand operation on status flags.

@@ -12,12 +12,37 @@ extension CPU {
         rip = masked
     }
 
-    @inline(__always) mutating func jcc(_ i: borrowing DecodedInstruction) throws(Interruption) {
-        if status.condition(i.condition) {
+    /// JMP and Jcc to a relative target.
+    @inline(__always) mutating func branch(_ i: borrowing DecodedInstruction, if taken: Bool) throws(Interruption) {
+        if taken {
             try jump(to: nextRIP(i) &+ i.immediate, width: i.width)
         } else {
             rip = nextRIP(i)
         }
+    }
+
+    @inline(__always) mutating func jcc(_ i: borrowing DecodedInstruction) throws(Interruption) {
+        try branch(i, if: status.condition(i.condition))
+    }
+
+    /// CALL to a relative target with the operand size of the return address.
+    @inline(__always) mutating func callRelative<T: OperandWidth>(
+        _ i: borrowing DecodedInstruction, _ type: T.Type
+    ) throws(Interruption) {
+        let stack = self[.rsp]
+        try push(T(truncatingIfNeeded: nextRIP(i)))
+        do {
+            try jump(to: nextRIP(i) &+ i.immediate, width: T.bitWidth == 64 ? 3 : 2)
+        } catch {
+            self[.rsp] = stack
+            throw error
+        }
+    }
+
+    @inline(__always) mutating func returnNear<T: OperandWidth>(_ type: T.Type) throws(Interruption) {
+        let target: T = try load(Self.ss, self[.rsp] & stackMask)
+        try jump(to: UInt64(target), width: T.bitWidth == 64 ? 3 : 2)
+        setStackPointer(self[.rsp] &+ UInt64(T.bitWidth / 8))
     }
 
     /// The target of a near JMP or CALL.

@@ -92,10 +92,10 @@ extension CPU {
         write(i.register0, extended, width: i.width)
     }
 
-    @inline(__always) mutating func lea(_ i: borrowing DecodedInstruction) {
+    @inline(__always) mutating func lea<T: OperandWidth>(_ i: borrowing DecodedInstruction, as type: T.Type) {
         var address = effectiveAddress(i)
         if fault == .leaIndex { address = truncate(address &- gpr[Int(i.index & 31)], toAddressWidth: i.addressWidth) }
-        write(i.register0, address, width: i.width)
+        write(i.register0, T(truncatingIfNeeded: address))
     }
 
     @inline(__always) private mutating func xchg<T: OperandWidth>(

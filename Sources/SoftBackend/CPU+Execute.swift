@@ -9,12 +9,15 @@ extension CPU {
     ///
     /// - Throws: what the instruction before ``cursor`` raised.
     mutating func executeBlock() throws(Interruption) {
+        // Kept in a register; the stored copy is for what may throw, and for those who ask for the clock.
+        var place = cursor
         repeat {
-            let place = cursor
-            cursor = place.advanced(by: 1)
+            let next = place.advanced(by: 1)
+            cursor = next
             try execute(place.instruction)
-        } while cursor != blockEnd
-        let last = cursor.advanced(by: -1)
+            place = next
+        } while place != blockEnd
+        let last = place.advanced(by: -1)
         if !last.instruction.flags.contains(.writesRIP) {
             rip = nextRIP(last.instruction)
         }
@@ -37,27 +40,78 @@ extension CPU {
         case .dec: try dec(i)
         case .neg: try neg(i)
         case .not: try not(i)
-        case .addRegisterImmediate32: write(i.register0, status.add(read(i.register0), UInt32(truncatingIfNeeded: i.immediate)))
-        case .subRegisterImmediate32: write(i.register0, status.subtract(read(i.register0), UInt32(truncatingIfNeeded: i.immediate)))
-        case .cmpRegisterImmediate32: _ = status.subtract(read(i.register0), UInt32(truncatingIfNeeded: i.immediate))
-        case .incRegister32: write(i.register0, status.increment(read(i.register0, as: UInt32.self)))
-        case .decRegister32: write(i.register0, status.decrement(read(i.register0, as: UInt32.self)))
-        case .addRegisterRegister32: write(i.register0, status.add(read(i.register0, as: UInt32.self), read(i.register1)))
-        case .cmpRegisterRegister32: _ = status.subtract(read(i.register0, as: UInt32.self), read(i.register1))
-        case .testRegisterRegister32: status.setLogical(result: read(i.register0, as: UInt32.self) & read(i.register1))
-        case .xorRegisterRegister32:
-            let result: UInt32 = read(i.register0) ^ read(i.register1)
-            status.setLogical(result: result)
-            write(i.register0, result)
+        case .addRegisterImmediate32: registerImmediate(i, Add.self, UInt32.self)
+        case .subRegisterImmediate32: registerImmediate(i, Sub.self, UInt32.self)
+        case .andRegisterImmediate32: registerImmediate(i, And.self, UInt32.self)
+        case .orRegisterImmediate32: registerImmediate(i, Or.self, UInt32.self)
+        case .cmpRegisterImmediate32: registerImmediate(i, Cmp.self, UInt32.self)
+        case .testRegisterImmediate32: registerImmediate(i, Test.self, UInt32.self)
+        case .incRegister32: register(i, Inc.self, UInt32.self)
+        case .decRegister32: register(i, Dec.self, UInt32.self)
+        case .addRegisterRegister32: registerRegister(i, Add.self, UInt32.self)
+        case .subRegisterRegister32: registerRegister(i, Sub.self, UInt32.self)
+        case .andRegisterRegister32: registerRegister(i, And.self, UInt32.self)
+        case .orRegisterRegister32: registerRegister(i, Or.self, UInt32.self)
+        case .xorRegisterRegister32: registerRegister(i, Xor.self, UInt32.self)
+        case .cmpRegisterRegister32: registerRegister(i, Cmp.self, UInt32.self)
+        case .testRegisterRegister32: registerRegister(i, Test.self, UInt32.self)
+        case .addRegisterMemory32: try registerMemory(i, Add.self, UInt32.self)
+        case .cmpRegisterMemory32: try registerMemory(i, Cmp.self, UInt32.self)
+        case .cmpMemoryRegister32: try memoryRegister(i, Cmp.self, UInt32.self)
+        case .cmpMemoryImmediate32: try memoryImmediate(i, Cmp.self, UInt32.self)
+
+        case .addRegisterImmediate64: registerImmediate(i, Add.self, UInt64.self)
+        case .subRegisterImmediate64: registerImmediate(i, Sub.self, UInt64.self)
+        case .andRegisterImmediate64: registerImmediate(i, And.self, UInt64.self)
+        case .orRegisterImmediate64: registerImmediate(i, Or.self, UInt64.self)
+        case .cmpRegisterImmediate64: registerImmediate(i, Cmp.self, UInt64.self)
+        case .testRegisterImmediate64: registerImmediate(i, Test.self, UInt64.self)
+        case .incRegister64: register(i, Inc.self, UInt64.self)
+        case .decRegister64: register(i, Dec.self, UInt64.self)
+        case .addRegisterRegister64: registerRegister(i, Add.self, UInt64.self)
+        case .subRegisterRegister64: registerRegister(i, Sub.self, UInt64.self)
+        case .andRegisterRegister64: registerRegister(i, And.self, UInt64.self)
+        case .orRegisterRegister64: registerRegister(i, Or.self, UInt64.self)
+        case .xorRegisterRegister64: registerRegister(i, Xor.self, UInt64.self)
+        case .cmpRegisterRegister64: registerRegister(i, Cmp.self, UInt64.self)
+        case .testRegisterRegister64: registerRegister(i, Test.self, UInt64.self)
+        case .addRegisterMemory64: try registerMemory(i, Add.self, UInt64.self)
+        case .cmpRegisterMemory64: try registerMemory(i, Cmp.self, UInt64.self)
+        case .cmpMemoryRegister64: try memoryRegister(i, Cmp.self, UInt64.self)
+
+        case .cmpRegisterImmediate8: registerImmediate(i, Cmp.self, UInt8.self)
+        case .cmpRegisterRegister8: registerRegister(i, Cmp.self, UInt8.self)
+        case .cmpMemoryImmediate8: try memoryImmediate(i, Cmp.self, UInt8.self)
+        case .testRegisterImmediate8: registerImmediate(i, Test.self, UInt8.self)
+        case .testRegisterRegister8: registerRegister(i, Test.self, UInt8.self)
 
         case .mov: try mov(i)
         case .movRegisterRegister32: write(i.register0, read(i.register1, as: UInt32.self))
         case .movRegisterMemory32: write(i.register0, try loadOperand(i, as: UInt32.self))
         case .movMemoryRegister32: try storeOperand(i, read(i.register0, as: UInt32.self))
         case .movRegisterImmediate32: write(i.register0, UInt32(truncatingIfNeeded: i.immediate))
+        case .movMemoryImmediate32: try storeOperand(i, UInt32(truncatingIfNeeded: i.immediate))
+        case .movRegisterRegister64: write(i.register0, read(i.register1, as: UInt64.self))
+        case .movRegisterMemory64: write(i.register0, try loadOperand(i, as: UInt64.self))
+        case .movMemoryRegister64: try storeOperand(i, read(i.register0, as: UInt64.self))
+        case .movRegisterImmediate64: write(i.register0, UInt64(truncatingIfNeeded: i.immediate))
+        case .movMemoryImmediate64: try storeOperand(i, UInt64(truncatingIfNeeded: i.immediate))
+        case .movRegisterRegister8: write(i.register0, read(i.register1, as: UInt8.self))
+        case .movRegisterMemory8: write(i.register0, try loadOperand(i, as: UInt8.self))
+        case .movMemoryRegister8: try storeOperand(i, read(i.register0, as: UInt8.self))
+        case .movRegisterImmediate8: write(i.register0, UInt8(truncatingIfNeeded: i.immediate))
+        case .movMemoryImmediate8: try storeOperand(i, UInt8(truncatingIfNeeded: i.immediate))
+        case .movzxRegister8: write(i.register0, UInt64(read(i.register1, as: UInt8.self)))
+        case .movzxMemory8: write(i.register0, UInt64(try loadOperand(i, as: UInt8.self)))
+        case .movzxRegister16: write(i.register0, UInt64(read(i.register1, as: UInt16.self)))
+        case .movzxMemory16: write(i.register0, UInt64(try loadOperand(i, as: UInt16.self)))
+        case .movsxdRegister: write(i.register0, read(i.register1, as: UInt32.self).signExtended)
+        case .movsxdMemory: write(i.register0, try loadOperand(i, as: UInt32.self).signExtended)
+        case .lea32: lea(i, as: UInt32.self)
+        case .lea64: lea(i, as: UInt64.self)
         case .movzx: try movzx(i)
         case .movsx: try movsx(i)
-        case .lea: lea(i)
+        case .lea: lea(i, as: UInt16.self)
         case .xchg: try xchg(i)
         case .xadd: try xadd(i)
         case .cmpxchg: try cmpxchg(i)
@@ -79,6 +133,10 @@ extension CPU {
         case .std: systemFlags |= RFLAGS.df
         case .salc: write(0, status.carry ? UInt8(0xFF) : 0)
 
+        case .pushRegister32: try push(read(i.register0, as: UInt32.self))
+        case .pushRegister64: try push(read(i.register0, as: UInt64.self))
+        case .popRegister32: write(i.register0, try pop(as: UInt32.self))
+        case .popRegister64: write(i.register0, try pop(as: UInt64.self))
         case .push: try push(i)
         case .pop: try pop(i)
         case .pusha: try pusha(i)
@@ -88,6 +146,23 @@ extension CPU {
         case .enter: try enter(i)
         case .leave: try leave(i)
 
+        case .jmpRelative: try branch(i, if: true)
+        case .jc: try branch(i, if: status.carry)
+        case .jnc: try branch(i, if: !status.carry)
+        case .jz: try branch(i, if: status.zero)
+        case .jnz: try branch(i, if: !status.zero)
+        case .jbe: try branch(i, if: status.carry || status.zero)
+        case .jnbe: try branch(i, if: !(status.carry || status.zero))
+        case .js: try branch(i, if: status.sign)
+        case .jns: try branch(i, if: !status.sign)
+        case .jl: try branch(i, if: status.sign != status.overflow)
+        case .jnl: try branch(i, if: status.sign == status.overflow)
+        case .jle: try branch(i, if: status.zero || status.sign != status.overflow)
+        case .jnle: try branch(i, if: !(status.zero || status.sign != status.overflow))
+        case .callRelative32: try callRelative(i, UInt32.self)
+        case .callRelative64: try callRelative(i, UInt64.self)
+        case .ret32: try returnNear(UInt32.self)
+        case .ret64: try returnNear(UInt64.self)
         case .jmp: try jmp(i)
         case .jcc: try jcc(i)
         case .call: try call(i)
@@ -95,13 +170,12 @@ extension CPU {
         case .jcxz: try jcxz(i)
         case .loop, .loope, .loopne: try loop(i)
 
-        default: try executeRare(i)
-        }
-    }
-
-    /// The rest of the instruction set, out of the hot switch.
-    @inline(never) private mutating func executeRare(_ i: borrowing DecodedInstruction) throws(Interruption) {
-        switch i.operation {
+        case .shlRegisterImmediate32: shiftRegister(i, Shl.self, UInt32.self)
+        case .shrRegisterImmediate32: shiftRegister(i, Shr.self, UInt32.self)
+        case .sarRegisterImmediate32: shiftRegister(i, Sar.self, UInt32.self)
+        case .shlRegisterImmediate64: shiftRegister(i, Shl.self, UInt64.self)
+        case .shrRegisterImmediate64: shiftRegister(i, Shr.self, UInt64.self)
+        case .sarRegisterImmediate64: shiftRegister(i, Sar.self, UInt64.self)
         case .rol: try rol(i)
         case .ror: try ror(i)
         case .rcl: try rcl(i)
@@ -137,6 +211,13 @@ extension CPU {
         case .lods: try lods(i)
         case .scas: try scas(i)
 
+        default: try executeRare(i)
+        }
+    }
+
+    /// The rest of the instruction set, out of the hot switch.
+    @inline(never) private mutating func executeRare(_ i: borrowing DecodedInstruction) throws(Interruption) {
+        switch i.operation {
         case .in: try input(i)
         case .out: try output(i)
         case .ins: try ins(i)

@@ -7,9 +7,7 @@ extension CPU {
 
     /// Offset of the memory operand within its segment, wrapped to the address size.
     @inline(__always) func effectiveAddress(_ i: borrowing DecodedInstruction) -> UInt64 {
-        var address = gpr[Int(i.base & 31)] &+ (gpr[Int(i.index & 31)] &<< UInt64(i.scale)) &+ i.displacement
-        if i.flags.contains(.ripRelative) { address &+= blockRIP &+ UInt64(i.nextOffset) }
-        return truncate(address, toAddressWidth: i.addressWidth)
+        (gpr[Int(i.base & 31)] &+ (gpr[Int(i.index & 31)] &<< UInt64(i.scale)) &+ i.displacement) & i.addressMask
     }
 
     @inline(__always) func truncate(_ address: UInt64, toAddressWidth width: UInt8) -> UInt64 {

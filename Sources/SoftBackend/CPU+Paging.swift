@@ -70,9 +70,6 @@ extension CPU {
         tlb.removeAll()
         translations &+= 1
     }
-
-    /// What short cuts from RIP to block must agree with.
-    @inline(__always) var jumpStamp: UInt64 { translations << 32 | code.generation & 0xFFFF_FFFF }
 }
 
 // MARK: - Page walk

@@ -3,6 +3,9 @@
 import NVMM
 
 extension CPU {
+    /// A stop comes from outside at an arbitrary moment: looking at every block would cost more than it gives.
+    private static let blocksBetweenLooksAtStop = 64
+
     /// Executes until an exit.
     ///
     /// - Parameter budget: instructions after which the run ends with `none`.
@@ -16,10 +19,15 @@ extension CPU {
             memoryGeneration = memory.generation
             flushTLB()
         }
+        var blocksToLookAtStop = 0
         while true {
             if !attention.isEmpty, let reason = attend() { return reason }
             if retired >= budget { return .none }
-            if commPage.stop { return .stopped }
+            if blocksToLookAtStop == 0 {
+                if commPage.stop { return .stopped }
+                blocksToLookAtStop = Self.blocksBetweenLooksAtStop
+            }
+            blocksToLookAtStop &-= 1
             let before = attention
             let hadShadow = interruptShadow
             var count: Int
@@ -115,7 +123,10 @@ extension CPU {
         if before.contains(.resumeFlag), attention.contains(.resumeFlag) {
             // SDM vol. 3, section 17.3.1.1: cleared by every instruction that completes, unless it loaded the flag.
             let last = cursor.advanced(by: -1)
-            if last.instruction.operation != .iret { systemFlags &= ~RFLAGS.rf }
+            // Between iterations of a repeated instruction it stays.
+            let isUnfinished = rip == instructionRIP(last.instruction)
+                && !last.instruction.flags.isDisjoint(with: [.rep, .repne])
+            if last.instruction.operation != .iret, !isUnfinished { systemFlags &= ~RFLAGS.rf }
         }
         if before.contains(.singleStep), !enteredHandler() { pendingDebug |= 1 << 14 }
         updateAttention()
@@ -179,9 +190,12 @@ extension CPU {
     @inline(__always) private mutating func enterBlock() throws(Interruption) -> Int {
         let linear = (segmentCaches[SegmentRegister.cs.rawValue].base &+ rip) & linearMask
         let tag = linear ^ modeKey ^ (cpl == 3 ? 1 << 60 : 0)
-        let entry = jumps[linear]
         blockRIP = rip
-        if entry.tag == tag, entry.stamp == jumpStamp, entry.run == code.run, rip &+ UInt64(entry.byteCount) <= codeEnd {
+        gpr[Int(RegisterNumber.blockRIP)] = rip
+        let entry = jumps[linear]
+        if entry.tag == tag, entry.translations == translations, entry.epoch == code.epoch,
+            rip &+ UInt64(entry.byteCount) <= codeEnd
+        {
             blockStart = entry.first
             return Int(entry.instructionCount)
         }
@@ -207,8 +221,9 @@ extension CPU {
         blockStart = block.first
         guard rip &+ UInt64(block.byteCount) <= codeEnd else { return try instructionsWithinLimit(block) }
         jumps[linear] = JumpCache.Entry(
-            tag: tag, stamp: jumpStamp, first: block.first, instructionCount: block.instructionCount,
-            byteCount: block.byteCount, run: code.run)
+            tag: tag, translations: translations, epoch: code.epoch, first: block.first,
+            instructionCount: UInt32(truncatingIfNeeded: block.instructionCount),
+            byteCount: UInt32(truncatingIfNeeded: block.byteCount))
         return Int(block.instructionCount)
     }
 

@@ -121,6 +121,15 @@ extension CPU {
         }
     }
 
+    /// SHL, SHR and SAR of a register by an immediate that is not zero once masked.
+    @inline(__always) mutating func shiftRegister<Operation: ShiftOperation, T: OperandWidth>(
+        _ i: borrowing DecodedInstruction, _: Operation.Type, _ type: T.Type
+    ) {
+        let count = i.immediate & (T.bitWidth == 64 ? 63 : 31)
+        write(i.register0, Operation.apply(&status, read(i.register0, as: T.self), count: count))
+        if fault == .shlCarry, Operation.self == Shl.self, count > 1 { status.set(carry: false) }
+    }
+
     @inline(__always) private mutating func shift<Operation: ShiftOperation>(
         _ i: borrowing DecodedInstruction, _ operation: Operation.Type
     ) throws(Interruption) {

@@ -34,6 +34,12 @@ extension CPU {
         try load(Self.ss, (self[.rsp] &+ offset) & stackMask, width: width)
     }
 
+    @inline(__always) mutating func pop<T: OperandWidth>(as type: T.Type) throws(Interruption) -> T {
+        let value: T = try load(Self.ss, self[.rsp] & stackMask)
+        setStackPointer(self[.rsp] &+ UInt64(T.bitWidth / 8))
+        return value
+    }
+
     mutating func pop(width: UInt8) throws(Interruption) -> UInt64 {
         let value = try peek(0, width: width)
         setStackPointer(self[.rsp] &+ (1 << UInt64(width)))

@@ -38,7 +38,7 @@ extension CPU {
             return
         }
         let budget = min(total, remaining &- UInt64(truncatingIfNeeded: blockStart.distance(to: cursor) &- 1))
-        let decoded = code.generation
+        let decoded = code.epoch
         let alone = attention.contains(.singleStep)
         let mayBulk = !alone && dr[7] & 0xFF == 0
         var done: UInt64 = 0
@@ -55,7 +55,7 @@ extension CPU {
                     break
                 }
                 // A write into code may have changed this very instruction: it is fetched again.
-                var stops = done >= budget || alone || pendingDebug != 0 || code.generation != decoded
+                var stops = done >= budget || alone || pendingDebug != 0 || code.epoch != decoded
                 if done >= nextLookAtStop {
                     nextLookAtStop &+= 0x1_0000
                     if commPage.stop { stops = true }

@@ -49,14 +49,16 @@ struct Block {
     /// Pages whose records point into this cache.
     private var pages: [UnsafeMutablePointer<PageRecord>] = unsafe []
     /// Counts runs: bytes are compared again in each, since a client may have changed memory between.
-    @inline(__always) var run: UInt64 { runs.value }
-    private let runs = SharedCount(1)
-    /// Changes whenever blocks are dropped: positions kept elsewhere are stale then.
-    @inline(__always) var generation: UInt64 { generations.value }
-    private let generations = SharedCount(1)
+    private(set) var run: UInt64 = 1
+    /// Changes with every run and whenever blocks are dropped: positions kept elsewhere are stale then.
+    @inline(__always) var epoch: UInt64 { epochs.value }
+    private let epochs = SharedCount(1)
 
     init() {
-        unsafe instructions = .allocate(capacity: Self.instructionCapacity + 1)
+        // A record fills a cache line, so it starts one.
+        let byteCount = (Self.instructionCapacity + 1) * MemoryLayout<InstructionRecord>.stride
+        unsafe instructions = UnsafeMutableRawPointer.allocate(byteCount: byteCount, alignment: 64)
+            .bindMemory(to: InstructionRecord.self, capacity: Self.instructionCapacity + 1)
         unsafe blocks = .allocate(capacity: Self.blockCapacity)
         unsafe blocks.initialize(repeating: Block(), count: Self.blockCapacity)
         unsafe sources = .allocate(capacity: Self.sourceCapacity)
@@ -74,7 +76,10 @@ struct Block {
         unsafe bucketNext.deallocate()
     }
 
-    func beginRun() { runs.increment() }
+    func beginRun() {
+        run &+= 1
+        epochs.increment()
+    }
 
     @inline(__always) private static func bucket(_ key: UInt64) -> Int {
         Int(truncatingIfNeeded: (key &* 0x9E37_79B9_7F4A_7C15) >> 49)
@@ -105,7 +110,7 @@ struct Block {
 
     func drop(_ number: Int32) {
         unsafe blocks[Int(number)].key = 0
-        generations.increment()
+        epochs.increment()
     }
 
     /// Drops the blocks that overlap the bytes being written.
@@ -149,7 +154,7 @@ struct Block {
         instructionCount = 0
         blockCount = 0
         sourceCount = 0
-        generations.increment()
+        epochs.increment()
     }
 }
 
@@ -214,12 +219,12 @@ extension CodeCache {
     struct Entry {
         /// Linear RIP and mode.
         var tag: UInt64 = .max
-        /// ``CPU/jumpStamp`` and ``CodeCache/run`` that the entry agrees with.
-        var stamp: UInt64 = 0
+        /// ``CPU/translations`` and ``CodeCache/epoch`` that the entry agrees with.
+        var translations: UInt64 = 0
+        var epoch: UInt64 = 0
         var first = InstructionPointer()
-        var instructionCount: Int32 = 0
-        var byteCount: Int32 = 0
-        var run: UInt64 = 0
+        var instructionCount: UInt32 = 0
+        var byteCount: UInt32 = 0
     }
 
     private let entries: UnsafeMutablePointer<Entry>
@@ -231,8 +236,11 @@ extension CodeCache {
 
     deinit { unsafe entries.deallocate() }
 
+    @inline(__always) private func index(_ linear: UInt64) -> Int {
+        Int(truncatingIfNeeded: (linear ^ linear >> 12) & UInt64(Self.entryCount - 1))
+    }
     @inline(__always) subscript(linear: UInt64) -> Entry {
-        get { unsafe entries[Int((linear ^ linear >> 12) & UInt64(Self.entryCount - 1))] }
-        nonmutating set { unsafe entries[Int((linear ^ linear >> 12) & UInt64(Self.entryCount - 1))] = newValue }
+        get { unsafe entries[index(linear)] }
+        nonmutating set { unsafe entries[index(linear)] = newValue }
     }
 }

@@ -18,8 +18,6 @@ struct InstructionFlags: OptionSet, BitwiseCopyable {
     /// F2 on an instruction that repeats.
     static let repne = InstructionFlags(rawValue: 1 << 1)
     static let lock = InstructionFlags(rawValue: 1 << 2)
-    /// The memory operand is relative to the next instruction.
-    static let ripRelative = InstructionFlags(rawValue: 1 << 3)
     /// The handler stores RIP itself.
     static let writesRIP = InstructionFlags(rawValue: 1 << 4)
     /// The block ends here: control transfers, and whatever may change mode, mappings or the interrupt flag.
@@ -34,6 +32,8 @@ struct InstructionFlags: OptionSet, BitwiseCopyable {
 enum RegisterNumber {
     /// Reads as zero: stands for an absent base or index.
     static let none: UInt8 = 16
+    /// RIP of the start of the block: the base of operands relative to RIP.
+    static let blockRIP: UInt8 = 17
     /// Added to 0...3 for AH, CH, DH and BH.
     static let highByte: UInt8 = 0x20
 }
@@ -65,11 +65,16 @@ struct InstructionRecord: BitwiseCopyable {
     var nextOffset: UInt16 = 0
     /// `ZydisMnemonic`.
     var mnemonic: UInt16 = 0
+    /// Added to base and index; where the base is ``RegisterNumber/blockRIP``, with the distance to the next instruction.
     var displacement: UInt64 = 0
+    /// What an address is cut to.
+    var addressMask: UInt64 = .max
     /// Immediate, extended to 64 bits as the instruction wants it; a branch's displacement; a far pointer's offset.
     var immediate: UInt64 = 0
     /// Second immediate: ENTER's level, a far pointer's selector, the 8-bit count of SHLD with memory.
     var immediate1: UInt16 = 0
+    /// Makes 64 bytes of the record: a cache line.
+    private var padding: UInt64 = 0
 
     init(_ operation: Operation) { self.operation = operation }
 }
@@ -100,6 +105,7 @@ struct InstructionRecord: BitwiseCopyable {
     @inline(__always) var nextOffset: UInt16 { unsafe record.pointee.nextOffset }
     @inline(__always) var mnemonic: UInt16 { unsafe record.pointee.mnemonic }
     @inline(__always) var displacement: UInt64 { unsafe record.pointee.displacement }
+    @inline(__always) var addressMask: UInt64 { unsafe record.pointee.addressMask }
     @inline(__always) var immediate: UInt64 { unsafe record.pointee.immediate }
     @inline(__always) var immediate1: UInt16 { unsafe record.pointee.immediate1 }
 
@@ -116,22 +122,41 @@ enum Operation: UInt16 {
     case add, or, adc, sbb, and, sub, xor, cmp, test
     case inc, dec, neg, not
     // Forms that make up most of what guests execute, without the second dispatch.
-    case addRegisterImmediate32, cmpRegisterImmediate32, subRegisterImmediate32, incRegister32, decRegister32
-    case addRegisterRegister32, xorRegisterRegister32, testRegisterRegister32, cmpRegisterRegister32
+    // Decoder+Specialised.swift chooses them.
+    case addRegisterImmediate32, subRegisterImmediate32, andRegisterImmediate32, orRegisterImmediate32
+    case cmpRegisterImmediate32, testRegisterImmediate32, incRegister32, decRegister32
+    case addRegisterRegister32, subRegisterRegister32, andRegisterRegister32, orRegisterRegister32
+    case xorRegisterRegister32, cmpRegisterRegister32, testRegisterRegister32
+    case addRegisterImmediate64, subRegisterImmediate64, andRegisterImmediate64, orRegisterImmediate64
+    case cmpRegisterImmediate64, testRegisterImmediate64, incRegister64, decRegister64
+    case addRegisterRegister64, subRegisterRegister64, andRegisterRegister64, orRegisterRegister64
+    case xorRegisterRegister64, cmpRegisterRegister64, testRegisterRegister64
+    case cmpRegisterImmediate8, testRegisterImmediate8, testRegisterRegister8, cmpRegisterRegister8
+    case addRegisterMemory32, cmpRegisterMemory32, addRegisterMemory64, cmpRegisterMemory64
+    case cmpMemoryImmediate8, cmpMemoryImmediate32, cmpMemoryRegister32, cmpMemoryRegister64
 
     // CPU+DataMovement.swift
-    case mov, movRegisterRegister32, movRegisterMemory32, movMemoryRegister32, movRegisterImmediate32
+    case mov, movRegisterRegister32, movRegisterMemory32, movMemoryRegister32, movRegisterImmediate32, movMemoryImmediate32
+    case movRegisterRegister64, movRegisterMemory64, movMemoryRegister64, movRegisterImmediate64, movMemoryImmediate64
+    case movRegisterRegister8, movRegisterMemory8, movMemoryRegister8, movRegisterImmediate8, movMemoryImmediate8
+    case movzxRegister8, movzxMemory8, movzxRegister16, movzxMemory16, movsxdRegister, movsxdMemory
+    case lea32, lea64
     case movzx, movsx, lea, xchg, xadd, cmpxchg, cmpxchg8b, cmpxchg16b, cmov, setcc, bswap, xlat, nop
     case cbw, cwd  // with width: CBW CWDE CDQE, CWD CDQ CQO
     case lahf, sahf, clc, stc, cmc, cld, std, salc
 
     // CPU+Stack.swift
+    case pushRegister32, popRegister32, pushRegister64, popRegister64
     case push, pop, pusha, popa, pushf, popf, enter, leave
 
     // CPU+ControlTransfer.swift
+    case jmpRelative, callRelative32, callRelative64, ret32, ret64
+    case jc, jnc, jz, jnz, jbe, jnbe, js, jns, jl, jnl, jle, jnle
     case jmp, jcc, call, ret, jcxz, loop, loope, loopne
 
     // CPU+Shift.swift, CPU+MultiplyDivide.swift, CPU+Bit.swift, CPU+Decimal.swift
+    case shlRegisterImmediate32, shrRegisterImmediate32, sarRegisterImmediate32
+    case shlRegisterImmediate64, shrRegisterImmediate64, sarRegisterImmediate64
     case rol, ror, rcl, rcr, shl, shr, sar, shld, shrd
     case mul, imul, imul2, imul3, div, idiv
     case bt, bts, btr, btc, bsf, bsr

@@ -14,26 +14,18 @@ extension Decoder {
             i.operation = operation
             i.flags.formUnion(flags)
         }
-        let width = i.width
-        let is32 = width == 2
         switch instruction.mnemonic {
-        case ZYDIS_MNEMONIC_ADD:
-            set(
-                is32 && i.form == .registerImmediate
-                    ? .addRegisterImmediate32 : is32 && i.form == .registerRegister ? .addRegisterRegister32 : .add)
+        case ZYDIS_MNEMONIC_ADD: set(.add)
         case ZYDIS_MNEMONIC_OR: set(.or)
         case ZYDIS_MNEMONIC_ADC: set(.adc)
         case ZYDIS_MNEMONIC_SBB: set(.sbb)
         case ZYDIS_MNEMONIC_AND: set(.and)
-        case ZYDIS_MNEMONIC_SUB: set(is32 && i.form == .registerImmediate ? .subRegisterImmediate32 : .sub)
-        case ZYDIS_MNEMONIC_XOR: set(is32 && i.form == .registerRegister ? .xorRegisterRegister32 : .xor)
-        case ZYDIS_MNEMONIC_CMP:
-            set(
-                is32 && i.form == .registerImmediate
-                    ? .cmpRegisterImmediate32 : is32 && i.form == .registerRegister ? .cmpRegisterRegister32 : .cmp)
-        case ZYDIS_MNEMONIC_TEST: set(is32 && i.form == .registerRegister ? .testRegisterRegister32 : .test)
-        case ZYDIS_MNEMONIC_INC: set(is32 && i.form == .register ? .incRegister32 : .inc)
-        case ZYDIS_MNEMONIC_DEC: set(is32 && i.form == .register ? .decRegister32 : .dec)
+        case ZYDIS_MNEMONIC_SUB: set(.sub)
+        case ZYDIS_MNEMONIC_XOR: set(.xor)
+        case ZYDIS_MNEMONIC_CMP: set(.cmp)
+        case ZYDIS_MNEMONIC_TEST: set(.test)
+        case ZYDIS_MNEMONIC_INC: set(.inc)
+        case ZYDIS_MNEMONIC_DEC: set(.dec)
         case ZYDIS_MNEMONIC_NEG: set(.neg)
         case ZYDIS_MNEMONIC_NOT: set(.not)
 
@@ -175,14 +167,7 @@ extension Decoder {
         case (ZYDIS_OPCODE_MAP_0F, 0x23):
             i.operation = .movToDR
             i.flags.formUnion(.endsBlock)
-        default:
-            switch (i.width, i.form) {
-            case (2, .registerRegister): i.operation = .movRegisterRegister32
-            case (2, .registerMemory): i.operation = .movRegisterMemory32
-            case (2, .memoryRegister): i.operation = .movMemoryRegister32
-            case (2, .registerImmediate): i.operation = .movRegisterImmediate32
-            default: i.operation = .mov
-            }
+        default: i.operation = .mov
         }
     }
 

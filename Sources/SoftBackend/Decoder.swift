@@ -7,7 +7,7 @@ import NVMM
 struct Decoder {
     private var zydis = ZydisDecoder()
     /// log2 of the default operand bytes, as ``CPU/codeWidth``.
-    private let codeWidth: UInt8
+    let codeWidth: UInt8
 
     init(codeWidth: UInt8, realSegments: Bool) {
         self.codeWidth = codeWidth
@@ -118,6 +118,12 @@ struct Decoder {
         result.mnemonic = UInt16(truncatingIfNeeded: instruction.mnemonic.rawValue)
         result.condition = instruction.opcode & 0xF
         result.addressWidth = instruction.addressWidth
+        result.addressMask =
+            switch instruction.addressWidth {
+            case 1: 0xFFFF
+            case 2: 0xFFFF_FFFF
+            default: .max
+            }
         result.width = instruction.operandWidth
         let attributes = instruction.attributes
         if attributes & CZydisAttributeRep != 0 { result.flags.insert(.rep) }
@@ -172,6 +178,7 @@ struct Decoder {
         default: result.form = .other
         }
         selectOperation(instruction, &result, operandWidth: instruction.operandWidth)
+        specialise(&result)
         return result
     }
 
@@ -193,13 +200,14 @@ struct Decoder {
         let memory = operand.mem
         result.segment = Self.number(ofSegment: memory.segment)
         if memory.base == ZYDIS_REGISTER_RIP || memory.base == ZYDIS_REGISTER_EIP {
-            result.flags.insert(.ripRelative)
+            result.base = RegisterNumber.blockRIP
+            result.displacement = UInt64(result.nextOffset)
         } else {
             result.base = Self.number(of: memory.base)
         }
         result.index = Self.number(of: memory.index)
         result.scale = memory.scale > 1 ? UInt8(memory.scale.trailingZeroBitCount) : 0
-        result.displacement = UInt64(bitPattern: memory.disp.value)
+        result.displacement &+= UInt64(bitPattern: memory.disp.value)
     }
 
     /// The segment register's number in NVMM's order.
