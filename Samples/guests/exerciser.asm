@@ -23,10 +23,10 @@ main64:
     and eax, 0x500
     mov edi, eax
     call print_hex
-    ; A pair that is only kept: SYSENTER_EIP.
+    ; A pair that is only kept: SYSENTER_EIP (a canonical address, or the write would fault).
     mov ecx, 0x176
     mov eax, 0x89ABCDEF
-    mov edx, 0x01234567
+    mov edx, 0x00004567
     wrmsr
     xor eax, eax
     xor edx, edx

@@ -23,7 +23,8 @@ enum Chipset440FX {
         var ide = PCIFunction(device: 1, function: 1, vendor: 0x8086, id: 0x7010, classCode: 0x0101_8000)
         ide.set(0x20, 0x01 as UInt8)  // BAR 4: 16 ports for bus mastering, which is not there
         ide.allow(0x20, 0xF0)
-        ide.allow(0x21, 0xFF)
+        // All upper bits answer when the size is probed, although ports end at 16 bits.
+        for register in 0x21...0x23 { ide.allow(register, 0xFF) }
         for register in 0x40...0x43 { ide.allow(register, 0xFF) }
 
         var power = PCIFunction(device: 1, function: 3, vendor: 0x8086, id: 0x7113, classCode: 0x0680_0003)
