@@ -1,0 +1,168 @@
+// Measures the figures of Benchmarks/README.md and prints them as a table. --quick: fewer rounds.
+
+import Analysis
+import Foundation
+import NVMM
+import ReferenceVMM
+import Replay
+import SoftBackend
+import SystemPackage
+import TraceFile
+import Tracer
+
+setlinebuf(stdout)
+let arguments = CommandLine.arguments
+func option(_ name: String, _ fallback: String) -> String {
+    guard let index = arguments.firstIndex(of: name), index + 1 < arguments.count else { return fallback }
+    return arguments[index + 1]
+}
+let isQuick = arguments.contains("--quick")
+let rounds = isQuick ? 3 : 7
+let loopInstructions: UInt64 = isQuick ? 50_000_000 : 200_000_000
+let firmware = [UInt8](try Data(contentsOf: URL(filePath: option("--firmware", "/usr/share/seabios/bios.bin"))))
+let disk = (try? Data(contentsOf: URL(filePath: option("--disk", "")))).map { [UInt8]($0) }
+let folder = FileManager.default.temporaryDirectory.appending(path: "figures-\(ProcessInfo.processInfo.processIdentifier)")
+try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+defer { try? FileManager.default.removeItem(at: folder) }
+func place(_ name: String) -> FilePath { FilePath(folder.appending(path: name).path) }
+
+var table = Table()
+
+// MARK: - Speed of the interpreter
+
+/// Boots the firmware on `backend` to its end; the instructions that took.
+@discardableResult func boot(_ backend: any Backend) throws -> (instructions: UInt64, steps: UInt64) {
+    let machine = try PC(
+        machine: try backend.createMachine(),
+        configuration: PCConfiguration(image: .firmware(firmware), disk: disk))
+    _ = try machine.run(limits: PCLimits(instructions: 2_000_000_000))
+    return (machine.instructions, machine.steps)
+}
+
+func speed(_ name: String, _ body: () throws -> UInt64) rethrows {
+    var rates: [Double] = []
+    for _ in 0..<rounds {
+        var count: UInt64 = 0
+        let time = try seconds { count = try body() }
+        rates.append(Double(count) / time / 1e6)
+    }
+    table.add("soft backend, \(name)", "\(number(median(rates), 0)) M instr/s", target: "60 M")
+}
+try speed("SeaBIOS") { try boot(SoftBackend()).instructions }
+for (name, code) in [("register loop", FlatCode.arithmetic), ("memory and call loop", FlatCode.memory)] {
+    try speed(name) {
+        try FlatGuest(code, on: SoftBackend()).run(instructions: loopInstructions)
+        return loopInstructions
+    }
+}
+
+// MARK: - Cost of recording
+
+/// Runs `body` on a backend that is recorded to `path`.
+@discardableResult func recording(_ path: FilePath, _ body: (any Backend) throws -> Void) throws -> RecordingResult {
+    let recorder = try Recorder(.file(path), of: SoftBackend())
+    try body(recorder.backend)
+    return try recorder.finish()
+}
+
+let firmwareTrace = place("firmware.vmtrace")
+let exitsTrace = place("exits.vmtrace")
+let exitCount = 100_000
+
+func overhead(_ name: String, _ path: FilePath, _ body: (any Backend) throws -> Void) throws {
+    try body(SoftBackend())  // warms caches
+    let pairs = try Pairs(rounds: rounds, ours: { try recording(path, body) }, theirs: { try body(SoftBackend()) })
+    table.add(
+        "recording, \(name)", "\(number(pairs.ratio)) times the untraced run",
+        against: "untraced \(number(median(pairs.theirs))) s; \(number(pairs.range.lowerBound)) to \(number(pairs.range.upperBound))",
+        target: "1.10")
+}
+try overhead("SeaBIOS", firmwareTrace) { try boot($0) }
+try overhead("\(exitCount) exits, 5 instructions each", exitsTrace) {
+    try FlatGuest(FlatCode.exits, on: $0).run(exits: exitCount)
+}
+
+// MARK: - Size
+
+func size(_ name: String, _ path: FilePath) throws {
+    let reader = try TraceReader(path: path)
+    let totals = reader.totals
+    let options = TraceWriterOptions()
+    var plain = RowLayout(.plain, level: Int32(options.compressionLevel), stepsPerBlock: options.stepsPerBlock)
+    var delta = RowLayout(.delta, level: Int32(options.compressionLevel), stepsPerBlock: options.stepsPerBlock)
+    let cursor = try reader.cursor()
+    while let event = try cursor.next() {
+        guard case .step(let step) = event else { continue }
+        plain.add(step)
+        delta.add(step)
+    }
+    plain.close()
+    delta.close()
+    let rows = [plain, delta].map { number(Double($0.byteCount) / Double(max($0.stepCount, 1))) }
+    let bytes = totals.bytes
+    table.add(
+        "bytes per exit, \(name) (\(totals.stepCount) exits)",
+        "\(number(totals.bytesPerExit ?? 0)) (steps alone \(number(Double(bytes.steps) / Double(max(totals.stepCount, 1)))))",
+        against: "rows \(rows[0]), rows as differences \(rows[1])", target: "4")
+    table.add(
+        "rest of the file, \(name)",
+        "page frames \(bytes.pages) B, I/O payload \(bytes.ioPayload) B, keyframes \(bytes.keyframes) B, index \(bytes.index) B")
+}
+try size("SeaBIOS", firmwareTrace)
+try size("100,000 exits", exitsTrace)
+
+// MARK: - Reading
+
+func scan(_ name: String, _ path: FilePath) throws {
+    let steps = try TraceReader(path: path).totals.stepCount
+    let pairs = try Pairs(
+        rounds: rounds,
+        ours: { _ = try TraceStatistics(of: try TraceReader(path: path)) },
+        theirs: {
+            let cursor = try TraceReader(path: path).cursor()
+            while try cursor.next() != nil {}
+        })
+    table.add(
+        "stats, \(name)", "\(number(Double(steps) / median(pairs.ours) / 1e6)) M exits/s",
+        against: "decoding every step: \(number(Double(steps) / median(pairs.theirs) / 1e6)) M exits/s", target: "20 M")
+}
+try scan("100,000 exits", exitsTrace)
+
+/// Opens the trace and shows the state at a step.
+func seek(_ path: FilePath, _ wanted: UInt64) throws -> Step? {
+    let reader = try TraceReader(path: path)
+    let start = reader.keyframes.last { $0.stepCount <= wanted }
+    let cursor = try reader.cursor(fromKeyframe: start?.index)
+    var number = start?.stepCount ?? 0
+    while let event = try cursor.next() {
+        guard case .step(let step) = event else { continue }
+        if number == wanted { return step }
+        number += 1
+    }
+    return nil
+}
+var latencies: [Double] = []
+let total = try TraceReader(path: exitsTrace).totals.stepCount
+var generator: UInt64 = 1
+for _ in 0..<(isQuick ? 10 : 50) {
+    generator = generator &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+    let wanted = (generator >> 16) % total
+    latencies.append(try seconds { _ = try seek(exitsTrace, wanted) } * 1000)
+}
+table.add(
+    "state at a random step of 100,000, opening included", "median \(number(median(latencies))) ms",
+    against: "worst \(number(latencies.max() ?? 0)) ms", target: "50 ms")
+
+// MARK: - Replaying
+
+let untraced = try seconds { try boot(SoftBackend()) }
+let replayTime = try seconds {
+    let report = try Replayer(try TraceReader(path: firmwareTrace), on: SoftBackend()).run()
+    precondition(report.isClean, "the replay differs")
+}
+let fileBytes = (try FileManager.default.attributesOfItem(atPath: firmwareTrace.string)[.size] as? Int) ?? 0
+table.add(
+    "replaying SeaBIOS, all compared", "\(number(replayTime)) s; the trace has \(fileBytes) B",
+    against: "running it untraced: \(number(untraced)) s")
+
+print("\n" + table.text)

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Builds Benchmarks/ and prints its figures; arguments go to it (such as: --quick).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+firmware=${FIRMWARE:-/usr/share/seabios/bios.bin}
+disk=${DISK:-Samples/guests/boot-sector.bin}
+swift build -c release --package-path Benchmarks
+Benchmarks/.build/release/Figures --firmware "$firmware" --disk "$disk" "$@"
+echo
+echo "QEMU record/replay of the same firmware and disk:"
+Benchmarks/qemu-rr.sh "$firmware" "$disk"
