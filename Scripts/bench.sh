@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 firmware=${FIRMWARE:-/usr/share/seabios/bios.bin}
-disk=${DISK:-Samples/guests/boot-sector.bin}
+disk=${DISK:-Samples/guests/bootdisk.bin}
 swift build -c release --package-path Benchmarks
 Benchmarks/.build/release/Figures --firmware "$firmware" --disk "$disk" "$@"
 echo

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 tracectl=$1
 firmware=${FIRMWARE:-/usr/share/seabios/bios.bin}
-disk=${DISK:-Samples/guests/boot-sector.bin}
+disk=${DISK:-Samples/guests/bootdisk.bin}
 fault=${FAULT:-adc-carry@100}
 trace=Demo/seabios.vmtrace
 

@@ -21,7 +21,7 @@ tracectl=$PWD/.build/release/tracectl
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 firmware=${FIRMWARE:-/usr/share/seabios/bios.bin}
-disk=${DISK:-Samples/guests/boot-sector.bin}
+disk=${DISK:-Samples/guests/bootdisk.bin}
 failures=0
 
 echo "== oracles, $oracle_seconds s"

@@ -1,6 +1,9 @@
 // tracectl diff: two recordings side by side, and where they part.
 
+import Analysis
 import ArgumentParser
+import SystemPackage
+import TraceFile
 
 struct Diff: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -20,5 +23,12 @@ struct Diff: ParsableCommand {
     @Flag(help: "One JSON document.")
     var json = false
 
-    func run() throws {}
+    func run() throws {
+        let leftReader = try about(left) { try TraceReader(path: FilePath(left)) }
+        let rightReader = try about(right) { try TraceReader(path: FilePath(right)) }
+        // What damage there is belongs to one of two files; which one, its own verify says.
+        let comparison = try about("\(left) or \(right)") { try TraceComparison(leftReader, rightReader) }
+        StandardOutput.write(json ? try StableJSON.text(comparison) + "\n" : text(of: comparison))
+        if !comparison.isSame { throw ExitStatus.difference }
+    }
 }

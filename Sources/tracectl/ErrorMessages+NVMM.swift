@@ -19,7 +19,8 @@ func sentence(for error: MachineError) -> String {
     case .vcpuOutOfRange(let id): "the backend has no room for VCPU \(id): use a smaller --cpus"
     case .tooMany(let limit): "the backend has room for \(limit) of these: use fewer"
     case .outOfMemory(let byteCount): "the system gave no \(sized(byteCount)) of memory: use a smaller --memory"
-    case .privateStateRefused(let reason): "the backend refused its saved state (\(reason)): use the version that saved it"
+    case .privateStateRefused(let reason):
+        "the backend refused its saved state (\(reason)): use the version that saved it"
     }
 }
 
@@ -31,6 +32,7 @@ func sentence(for error: VCPUError) -> String {
     case .contradictoryCPUIDMask(let leaf): "the rule for CPUID leaf \(hex(UInt64(leaf))) sets and deletes the same bit"
     case .unsupportedConfiguration: "the backend does not offer this configuration"
     case .destroyed: "the VCPU was destroyed"
-    case .privateStateRefused(let reason): "the backend refused its saved state (\(reason)): use the version that saved it"
+    case .privateStateRefused(let reason):
+        "the backend refused its saved state (\(reason)): use the version that saved it"
     }
 }

@@ -2,6 +2,9 @@
 // people's words are made here and nowhere else.
 
 import NVMM
+import ReferenceVMM
+import Replay
+import TraceFile
 
 /// An error with the file it is about.
 struct Trouble: Error {
@@ -32,6 +35,10 @@ func sentence(for error: any Error) -> String? {
     case let error as PlainTrouble: return error.sentence
     case let error as MachineError: return sentence(for: error)
     case let error as VCPUError: return sentence(for: error)
+    case let error as TraceError: return sentence(for: error)
+    case let error as TraceWriteError: return sentence(for: error)
+    case let error as ReplayError: return sentence(for: error)
+    case let error as PCError: return sentence(for: error)
     default: return nil
     }
 }

@@ -1,6 +1,9 @@
 // tracectl info: what a trace is: who recorded it, how long it is, what it is good for.
 
+import Analysis
 import ArgumentParser
+import SystemPackage
+import TraceFile
 
 struct Info: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -13,5 +16,9 @@ struct Info: ParsableCommand {
     @Flag(help: "One JSON document.")
     var json = false
 
-    func run() throws {}
+    func run() throws {
+        let reader = try about(trace) { try TraceReader(path: FilePath(trace)) }
+        let document = TraceDescription(reader)
+        StandardOutput.write(json ? try StableJSON.text(document) + "\n" : document.text)
+    }
 }

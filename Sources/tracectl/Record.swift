@@ -2,7 +2,10 @@
 
 import ArgumentParser
 import NVMM
+import ReferenceVMM
+import SystemPackage
 import TraceFile
+import Tracer
 
 struct Record: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -42,7 +45,7 @@ struct Record: ParsableCommand {
     var memory = ByteCount(bytes: 64 << 20)
 
     @Option(help: "Virtual processors.")
-    var cpus: UInt32 = 1
+    var cpus = 1
 
     @Option(help: ArgumentHelp("Processor model that the guest sees.", valueName: "model"))
     var cpu: String?
@@ -79,10 +82,106 @@ struct Record: ParsableCommand {
         }
         guard loadAt == nil || guest != nil else { throw ValidationError("--load-at goes with --guest") }
         guard cpus > 0 else { throw ValidationError("--cpus must be at least 1") }
+        guard require == nil || level == .replay else {
+            throw ValidationError("--require exact needs --level replay")
+        }
         guard keyframeEvery != 0 else { throw ValidationError("--keyframe-every must be at least 1") }
     }
 
-    func run() throws {}
+    func run() throws {
+        Interruption.watch()
+        // Everything that is read comes first: a recording that cannot begin leaves nothing behind.
+        let console = Console(toStandardError: output == "-")
+        let configuration = try makeConfiguration(console)
+        let subject = try makeBackend(backend, model: cpu, fault: fault)
+        let name = output == "-" ? "standard output" : output
+        let recorder = try about(name) { try makeRecorder(of: subject) }
+
+        let machine: PC
+        do {
+            machine = try PC(machine: try recorder.backend.createMachine(), configuration: configuration)
+        } catch {
+            _ = try? recorder.finish()
+            if output != "-" { removeFile(output) }
+            throw Trouble(path: firmware ?? guest ?? "", cause: error)
+        }
+        let outcome = try drive(machine, recorder, name)
+        console.end()
+        let result = try about(name) { try recorder.finish() }
+        try report(outcome, machine, result)
+    }
+
+    private func makeConfiguration(_ console: Console) throws -> PCConfiguration {
+        let image: PCConfiguration.Image
+        if let firmware {
+            image = .firmware(try readFile(firmware))
+        } else {
+            let bytes = try readFile(guest ?? "")
+            image = loadAt.map { .flat(bytes, loadAt: GPA($0.value)) } ?? GuestImage.detect(bytes)
+        }
+        return PCConfiguration(
+            image: image, memoryBytes: memory.bytes, vcpuCount: cpus, disk: try disk.map { try readFile($0) },
+            serialOutput: { console.write($0) })
+    }
+
+    private func makeRecorder(of subject: any Backend) throws -> Recorder {
+        var options = RecorderOptions(level: level.level, recordsTime: time, tool: toolVersion)
+        if let keyframeEvery { options.keyframeEverySteps = keyframeEvery }
+        // No file names: two recordings of the same guest are the same bytes wherever its image lies.
+        options.parameters = [
+            .init(key: "cpus", value: "\(cpus)"), .init(key: "memory", value: "\(memory.bytes)"),
+            .init(key: "keyframe-every", value: "\(options.keyframeEverySteps)"),
+            .init(key: "image", value: firmware == nil ? "guest" : "firmware"),
+        ]
+        var writing = TraceWriterOptions()
+        writing.durable = durable
+        let destination: TraceDestination =
+            output == "-" ? .descriptor(.standardOutput) : .file(FilePath(output))
+        return try Recorder(destination, of: subject, options: options, writerOptions: writing)
+    }
+
+    /// Runs the guest to its end, a limit, a signal or a failure to write.
+    private func drive(_ machine: PC, _ recorder: Recorder, _ name: String) throws -> PCOutcome {
+        var progress = Progress()
+        defer { progress.end() }
+        let limits = PCLimits(instructions: maxInstructions, steps: maxExits)
+        do {
+            return try machine.run(limits: limits) {
+                progress.update { seconds in
+                    "recording: \(grouped(machine.steps)) exits,"
+                        + " \(grouped(machine.instructions / 1_000_000)) M instructions,"
+                        + " \(decimals(Double(machine.instructions) / 1e6 / seconds, 0)) M/s"
+                }
+                return Interruption.pending != nil || recorder.failure != nil
+            }
+        } catch {
+            _ = try? recorder.finish()
+            throw Trouble(path: firmware ?? guest ?? "", cause: error)
+        }
+    }
+
+    private func report(_ outcome: PCOutcome, _ machine: PC, _ result: RecordingResult) throws {
+        func say(_ line: String) {
+            if output == "-" { StandardError.line(line) } else { StandardOutput.line(line) }
+        }
+        let totals = result.totals
+        say(
+            "recorded \(counted(totals.stepCount, "exit")), \(counted(machine.instructions, "instruction")):"
+                + " \(words(outcome))")
+        let size = sized(totals.bytes.total)
+        let perExit = totals.bytesPerExit.map { ", \(decimals($0)) bytes per exit without pages and I/O payload" }
+        say("trace: \(size)\(perExit ?? ""); good for: \(words(result.grade.level))")
+        for reason in result.grade.reasons { say("  \(words(reason))") }
+
+        if let signal = Interruption.pending {
+            StandardError.line("tracectl: interrupted: the trace is closed and whole up to here")
+            throw ExitStatus.signal(signal)
+        }
+        if require == .exact, result.grade.level != .exact {
+            throw PlainTrouble(sentence: "--require exact: the recording is good for \(words(result.grade.level)) only")
+        }
+        if let sentence = failure(outcome) { throw PlainTrouble(sentence: sentence) }
+    }
 }
 
 enum RequiredGrade: String, ExpressibleByArgument, CaseIterable { case exact }

@@ -1,6 +1,11 @@
 // tracectl replay: repeats a recording on a backend and compares every step.
 
+import Analysis
 import ArgumentParser
+import Glibc
+import Replay
+import SystemPackage
+import TraceFile
 
 struct ReplayTrace: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -38,5 +43,31 @@ struct ReplayTrace: ParsableCommand {
         if let from, let to, to < from { throw ValidationError("--to lies before --from") }
     }
 
-    func run() throws {}
+    func run() throws {
+        Interruption.watch()
+        let report = try about(trace) {
+            let reader = try TraceReader(path: FilePath(trace))
+            var options = ReplayOptions(from: from ?? 0, resynchronises: resync)
+            // The options end before a step, the command line names the last one.
+            options.to = to.map { $0 == .max ? $0 : $0 + 1 }
+            let subject = try makeBackend(backend, model: reader.header.processorModel, fault: fault)
+            let reference = try makeBackend(backend, model: reader.header.processorModel, fault: nil)
+            var progress = Progress()
+            defer { progress.end() }
+            let total = reader.totals.stepCount
+            return try Replayer(reader, on: subject, reference: reference, options: options).run { done in
+                progress.update { seconds in
+                    "replaying: step \(grouped(done.step)) of \(grouped(total)),"
+                        + " \(grouped(Int(Double(done.stepsDone) / seconds))) steps/s"
+                }
+                if let signal = Interruption.pending {
+                    progress.end()
+                    StandardError.line("tracectl: interrupted at step \(done.step): no verdict")
+                    Glibc.exit(ExitStatus.signal(signal).rawValue)
+                }
+            }
+        }
+        StandardOutput.write(json ? try StableJSON.text(report) + "\n" : text(of: report))
+        if !report.isClean { throw ExitStatus.difference }
+    }
 }

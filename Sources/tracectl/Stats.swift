@@ -1,6 +1,9 @@
 // tracectl stats: counts by exit reason, port, MSR, page and event, and what the comm page saved.
 
+import Analysis
 import ArgumentParser
+import SystemPackage
+import TraceFile
 
 struct Stats: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -13,5 +16,8 @@ struct Stats: ParsableCommand {
     @Flag(help: "One JSON document.")
     var json = false
 
-    func run() throws {}
+    func run() throws {
+        let statistics = try about(trace) { try TraceStatistics(of: try TraceReader(path: FilePath(trace))) }
+        StandardOutput.write(json ? try StableJSON.text(statistics) + "\n" : text(of: statistics))
+    }
 }

@@ -1,5 +1,5 @@
 # Options that a sample guest is recorded with. Usage: source guest-options.sh NAME     sets $options
 case $1 in
-    *smp* | *spin*) options="--cpus 2" ;;
+    twocpus) options="--cpus 2" ;;
     *) options="" ;;
 esac

@@ -1,0 +1,28 @@
+// The backends of this program by name, and the deliberate errors that can be asked of them.
+
+import NVMM
+import SoftBackend
+
+/// - Parameters:
+///   - model: name of a processor model; nil: the backend's default.
+///   - fault: a deliberate error, from a run of the machine on.
+/// - Throws: ``PlainTrouble`` for a name that does not exist.
+func makeBackend(_ name: BackendName, model: String?, fault: FaultRequest?) throws -> any Backend {
+    switch name {
+    case .soft:
+        let models = ProcessorModel.all
+        let chosen = try model.map { wanted in
+            guard let found = models.first(where: { $0.name == wanted }) else {
+                let names = models.map(\.name).joined(separator: ", ")
+                throw PlainTrouble(sentence: "there is no processor model \(wanted): use one of \(names)")
+            }
+            return found
+        }
+        guard let fault else { return SoftBackend(model: chosen ?? .base) }
+        guard let kind = InjectedFault(rawValue: fault.name) else {
+            let names = InjectedFault.allCases.map(\.rawValue).joined(separator: ", ")
+            throw PlainTrouble(sentence: "there is no fault \(fault.name): use one of \(names)")
+        }
+        return SoftBackend(model: chosen ?? .base, fault: kind, fromRun: fault.step)
+    }
+}

@@ -1,0 +1,37 @@
+// Sentences for why a trace cannot be replayed.
+
+import NVMM
+import Replay
+
+func sentence(for error: ReplayError) -> String {
+    switch error {
+    case .exitsLevel:
+        return "was recorded at level exits, which holds no memory to replay from: record it with --level replay"
+    case .backendMismatch(let recorded, let replaying):
+        return "was recorded on the backend \(recorded) and cannot be replayed on \(replaying):"
+            + " use --backend \(recorded)"
+    case .processorModelMismatch(let recorded, let replaying):
+        return "was recorded on the processor model \(recorded), and the backend has \(replaying):"
+            + " use the version of tracectl that recorded it"
+    case .cpuidMismatch(let leaf, let subleaf, let recorded, let replaying):
+        return "was recorded with another CPUID leaf \(hex(UInt64(leaf))), subleaf \(subleaf)"
+            + " (\(text(recorded)), now \(text(replaying))): use the version of tracectl that recorded it"
+    case .noSuchStep(let step): return "has no step \(step): tracectl info says how many there are"
+    case .trace(let error): return sentence(for: error)
+    case .unknownVCPU(let id, let step): return "names VCPU \(id), which does not exist at step \(step): it is damaged"
+    case .unknownObject(let ordinal, let step):
+        return "names memory object \(ordinal), which does not exist at step \(step): it is damaged"
+    case .outsideObject(let ordinal, let offset, let step):
+        return "writes outside memory object \(ordinal), at offset \(offset), at step \(step): it is damaged"
+    case .tooMuchMemory(let byteCount, let limit):
+        return "asks for \(sized(byteCount)) of guest memory, and the limit is \(sized(limit)): it is damaged"
+    case .machineRefused(let error, let step): return "cannot go on at step \(step): \(sentence(for: error))"
+    case .vcpuRefused(let error, let step): return "cannot go on at step \(step): \(sentence(for: error))"
+    case .keyframeExpected(let step): return "lacks the keyframe at step \(step): start with --from at another one"
+    }
+}
+
+private func text(_ registers: CPUIDRegisters?) -> String {
+    guard let registers else { return "absent" }
+    return [registers.eax, registers.ebx, registers.ecx, registers.edx].map { hex(UInt64($0)) }.joined(separator: " ")
+}

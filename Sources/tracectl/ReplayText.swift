@@ -1,0 +1,51 @@
+// A replay's report for people: the verdict first, then the counts, then the first difference in full.
+
+import Replay
+
+func text(of report: ReplayReport) -> String {
+    let totals = report.totals
+    let count = totals.identical + totals.explained + totals.divergent + totals.unverifiable
+    var lines: [String] = []
+    if report.isClean {
+        let steps = totals.explained == 0 ? "all \(counted(count, "step")) identical" : "no real difference"
+        lines.append(steps + memory(report))
+    } else {
+        lines.append("different" + memory(report))
+    }
+    if !report.isClean || totals.explained > 0 {
+        lines.append(
+            "  identical \(grouped(totals.identical)), explained \(grouped(totals.explained)),"
+                + " divergent \(grouped(totals.divergent)), unverifiable \(grouped(totals.unverifiable))")
+    }
+    if count > 0 {
+        lines.append(
+            "  steps \(grouped(report.firstStep)) to \(grouped(report.endStep - min(1, report.endStep))),"
+                + " \(counted(totals.instructions, "instruction"))")
+    }
+    if totals.keyframesEqual + totals.keyframesDifferent > 0 {
+        lines.append(
+            "  keyframes: \(grouped(totals.keyframesEqual)) equal, \(grouped(totals.keyframesDifferent)) different;"
+                + " \(counted(totals.pagesCompared, "page")) compared")
+    }
+    for reason in report.reasons {
+        lines.append("  \(reason.verdict.rawValue): \(reason.text) (\(counted(reason.stepCount, "step")))")
+    }
+    if report.rawStoreCount > 0 {
+        lines.append("  \(counted(report.rawStoreCount, "store")) went past the interface and were found by comparison")
+    }
+    if !report.traceIsComplete {
+        lines.append("  the trace was not closed: tracectl repair recovers what its writer had in flight")
+    }
+    var text = lines.joined(separator: "\n") + "\n"
+    if let divergence = report.divergence { text += "\n" + divergence.text }
+    return text
+}
+
+private func memory(_ report: ReplayReport) -> String {
+    guard report.totals.keyframesDifferent == 0 else { return ", memory differs" }
+    switch report.memoryEqualAtStep {
+    case report.endStep?: return ", final memory identical"
+    case let step?: return ", memory identical after \(grouped(step)) steps"
+    case nil: return ", memory not compared"
+    }
+}

@@ -1,0 +1,89 @@
+// Counts of a trace as tables for people.
+
+import Analysis
+
+func text(of statistics: TraceStatistics) -> String {
+    let steps = statistics.steps
+    var lines = [
+        "\(counted(steps.count, "step")), \(counted(steps.instructions, "instruction")), clock \(grouped(steps.clock))"
+    ]
+    if steps.returnedEarly + steps.failed > 0 {
+        lines.append("  \(grouped(steps.returnedEarly)) returned early, \(grouped(steps.failed)) failed")
+    }
+    if let guest = steps.guestNanoseconds, let vmm = steps.vmmNanoseconds {
+        let (guestSeconds, vmmSeconds) = (decimals(Double(guest) / 1e9), decimals(Double(vmm) / 1e9))
+        lines.append("  host time: \(guestSeconds) s in the guest, \(vmmSeconds) s in the VMM")
+    }
+    let total = max(statistics.exits.reduce(0) { $0 + $1.count }, 1)
+    lines += table(
+        "exits by reason", ["count", "share", "instructions"],
+        statistics.exits.sorted { $0.count > $1.count }.map { entry in
+            let share = decimals(Double(entry.count) * 100 / Double(total), 1) + "%"
+            return (entry.reason, [grouped(entry.count), share, grouped(entry.instructions)])
+        })
+    lines += table(
+        "port accesses", ["count"],
+        statistics.io.sorted { $0.count > $1.count }.map { entry in
+            let way = entry.isInput ? "in " : "out"
+            return ("\(way) port \(hex(UInt64(entry.port))), \(entry.operandBytes) B", [grouped(entry.count)])
+        })
+    lines += table(
+        "MSR accesses", ["count"],
+        statistics.msrs.sorted { $0.count > $1.count }.map { entry in
+            ("\(entry.isWrite ? "WRMSR" : "RDMSR") \(hex(UInt64(entry.msr)))", [grouped(entry.count)])
+        })
+    lines += table(
+        "memory exits by page", ["count"],
+        statistics.memory.sorted { $0.count > $1.count }.map { entry in
+            ("gpa \(hex(entry.gpa)) \(entry.access)", [grouped(entry.count)])
+        })
+    lines += table(
+        "injected events", ["count"],
+        statistics.events.sorted { $0.count > $1.count }.map { entry in
+            ("\(entry.kind) \(hex(UInt64(entry.vector)))", [grouped(entry.count)])
+        })
+    lines += calls(statistics.calls)
+    lines += table(
+        "VCPUs", ["steps", "instructions"],
+        statistics.vcpus.map { ("VCPU \($0.id)", [grouped($0.steps), grouped($0.instructions)]) })
+    let writes = statistics.memoryWrites
+    lines += ["", "memory written by the VMM: \(counted(writes.count, "write")), \(sized(writes.byteCount))"]
+    if writes.rawStores > 0 { lines.append("  of these went past the interface: \(grouped(writes.rawStores))") }
+    lines.append("keyframes: \(grouped(statistics.keyframeCount))")
+    if statistics.lostEventCount > 0 { lines.append("events lost: \(grouped(statistics.lostEventCount))") }
+    return lines.joined(separator: "\n") + "\n"
+}
+
+private func calls(_ calls: TraceStatistics.Calls) -> [String] {
+    let all = calls.getState + calls.setState + calls.inject + calls.stop + calls.run + calls.machine
+    var lines = table(
+        "calls", ["count"],
+        [
+            ("run", [grouped(calls.run)]), ("getstate", [grouped(calls.getState)]),
+            ("setstate", [grouped(calls.setState)]), ("inject", [grouped(calls.inject)]),
+            ("stop", [grouped(calls.stop)]), ("machine and configuration", [grouped(calls.machine)]),
+        ])
+    lines.append("  \(grouped(all)) in all, \(grouped(calls.systemCalls)) of them system calls under the comm-page ABI")
+    lines += table(
+        "comm page by part", ["hits", "misses", "sets", "commits"],
+        calls.parts.map { ($0.part, [grouped($0.hits), grouped($0.misses), grouped($0.sets), grouped($0.commits)]) })
+    return lines
+}
+
+/// A titled table with right-aligned columns; nothing where there are no rows.
+func table(_ title: String, _ headings: [String], _ rows: [(name: String, cells: [String])]) -> [String] {
+    guard !rows.isEmpty else { return [] }
+    let rows = rows.map { (name: "  " + $0.name, cells: $0.cells) }
+    let nameWidth = max(rows.map(\.name.count).max() ?? 0, title.count)
+    let widths = headings.indices.map { column in
+        max(headings[column].count, rows.map { $0.cells[column].count }.max() ?? 0)
+    }
+    func line(_ name: String, _ cells: [String]) -> String {
+        var text = name + String(repeating: " ", count: nameWidth - name.count)
+        for (cell, width) in zip(cells, widths) {
+            text += "  " + String(repeating: " ", count: width - cell.count) + cell
+        }
+        return text
+    }
+    return ["", line(title, headings)] + rows.map { line($0.name, $0.cells) }
+}
