@@ -110,9 +110,9 @@ import Tracer
     }
 
     @Test func `the wrong instruction of a long step is found in its middle`() throws {
-        // dec ecx; jnz: 200,000 rounds in one run, then add, out, and again.
+        // dec ecx; jnz: 30,000 rounds in one run, then add, out, and again.
         let guest: [UInt8] = [
-            0xB9, 0x40, 0x0D, 0x03, 0x00,  // 1000 mov ecx, 200000
+            0xB9, 0x30, 0x75, 0x00, 0x00,  // 1000 mov ecx, 30000
             0x01, 0xC8,                    // 1005 add eax, ecx
             0x49,                          // 1007 dec ecx
             0x75, 0xFB,                    // 1008 jnz 1005
@@ -123,11 +123,11 @@ import Tracer
             try client.write(guest, at: ToyClient.codeAddress)
             try client.run(2)
         }
-        let report = try trace.replay(on: ToyBackend(fault: .carryFlag(from: 432_100)), reference: ToyBackend())
+        let report = try trace.replay(on: ToyBackend(fault: .carryFlag(from: 50_000)), reference: ToyBackend())
         let wrong = try #require(report.divergence?.wrongInstruction)
         #expect(wrong.place.rip == 0x1005)
-        // Three instructions a round, the first before the loop: ADD is next at the clock's 432,100 or after it.
-        #expect(wrong.index == 432_100)
+        // Three instructions a round, the first before the loop: ADD is next at the clock's 50,000 or after it.
+        #expect(wrong.index == 50_002)
         #expect(wrong.place.step == 0)
     }
 
