@@ -1,0 +1,1 @@
+enum CoverageDocument { static func checkOrWrite(_ r: [HostRowResult]) throws {} }

@@ -1,0 +1,100 @@
+// User-mode instructions of the soft backend against the host processor.
+//
+//   EXIT_TRACER_ORACLE_SEED=N      another seed than the usual one
+//   EXIT_TRACER_ORACLE_ROW=NAME    only this mnemonic
+//   EXIT_TRACER_ORACLE_CASES=N     states a row
+//   EXIT_TRACER_ORACLE_SECONDS=N   go on with further seeds for so long (make soak)
+
+import Foundation
+import SoftBackend
+import TestSupport
+import Testing
+
+enum OracleSettings {
+    private static func number(_ name: String) -> UInt64? { ProcessInfo.processInfo.environment[name].flatMap { UInt64($0) } }
+    static var seed: UInt64 { number("EXIT_TRACER_ORACLE_SEED") ?? 20_261_122 }
+    static var row: String? { ProcessInfo.processInfo.environment["EXIT_TRACER_ORACLE_ROW"] }
+    static var casesPerRow: Int { Int(number("EXIT_TRACER_ORACLE_CASES") ?? 1024) }
+    static var soakSeconds: Double { Double(number("EXIT_TRACER_ORACLE_SECONDS") ?? 0) }
+    static var writesTable: Bool { ProcessInfo.processInfo.environment["EXIT_TRACER_WRITE_TABLE"] == "1" }
+}
+
+@Suite(.serialized) struct HostOracleTests {
+    @Test func `user-mode instructions do what the host processor does`() throws {
+        let comparison = try HostComparison(host: #require(HostOracle()), backend: SoftBackend())
+        for (mode, reason) in comparison.host.support {
+            if let reason { print("skipped: host oracle in \(mode.rawValue)-bit mode: \(reason)") }
+        }
+        var results: [HostRowResult] = []
+        for (row, forms) in comparison.rows where OracleSettings.row == nil || OracleSettings.row == row.mnemonic {
+            results.append(try comparison.run(
+                row, forms, seed: OracleSettings.seed, cases: OracleSettings.casesPerRow))
+        }
+        report(results)
+        if OracleSettings.row == nil { try CoverageDocument.checkOrWrite(results) }
+    }
+
+    @Test(.enabled(if: OracleSettings.soakSeconds > 0, "a soak: set EXIT_TRACER_ORACLE_SECONDS"))
+    func `user-mode instructions do what the host processor does, for long`() throws {
+        let comparison = try HostComparison(host: #require(HostOracle()), backend: SoftBackend())
+        let end = Date().addingTimeInterval(OracleSettings.soakSeconds)
+        var seed = OracleSettings.seed, cases = 0
+        while Date() < end {
+            seed &+= 1
+            var results: [HostRowResult] = []
+            for (row, forms) in comparison.rows where Date() < end {
+                results.append(try comparison.run(row, forms, seed: seed, cases: OracleSettings.casesPerRow))
+            }
+            cases += results.reduce(0) { $0 + $1.cases }
+            report(results.filter { $0.differing > 0 })
+        }
+        print("host oracle soak: \(cases) cases up to seed \(seed)")
+    }
+
+    @Test func `an instruction that CPUID does not offer raises #UD, or is the older one`() throws {
+        let host = try #require(HostOracle())
+        let backend = SoftBackend()
+        let features = OfferedFeatures(backend)
+        let guest = try GuestOracle(backend)
+        var generator = CaseGenerator(seed: OracleSettings.seed)
+        for (row, forms) in InstructionTable.rows where host.runs(row.mode) {
+            for form in forms {
+                guard let feature = form.feature, !features.offers(feature) else { continue }
+                let cases = (0..<64).map { generator.make(form, size: row.size, mode: row.mode, slot: $0) }
+                let actual = try guest.run(cases[...])
+                guard let older = ["LZCNT": "BSR", "TZCNT": "BSF"][form.mnemonic] else {
+                    #expect(actual.allSatisfy { $0.vector == 6 }, "\(row): \(actual.map(\.vector))")
+                    continue
+                }
+                // SDM vol. 2, LZCNT: without the feature the prefix is ignored and BSR is executed.
+                let plain = cases.map { test in
+                    var test = test
+                    test.code = test.code.map { $0 == 0xF3 ? 0x3E : $0 }  // a prefix that changes nothing here
+                    test.undefined.flags = Flag.arithmetic & ~Flag.zf
+                    return test
+                }
+                _ = older
+                let expected = host.run(plain[...])
+                for (index, test) in plain.enumerated() where expected[index].state.rflags & Flag.zf == 0 {
+                    let differences = OracleComparison.differences(test, expected[index], actual[index])
+                    #expect(differences.isEmpty, "\(row): \(differences)")
+                }
+            }
+        }
+    }
+
+    private func report(_ results: [HostRowResult]) {
+        let differing = results.filter { $0.differing > 0 }
+        for result in differing {
+            let first = result.failures.first.map { shortest(result.failures, $0).description } ?? ""
+            Issue.record("\(result.row.mnemonic): \(result.differing) of \(result.cases) cases differ\n\(first)")
+        }
+        print("host oracle: \(results.count) rows, \(results.reduce(0) { $0 + $1.cases }) cases, "
+            + "\(results.reduce(0) { $0 + $1.differing }) differences in \(differing.count) rows")
+    }
+
+    /// The plainest failure of a row: fewest bytes of code, then fewest fields that differ.
+    private func shortest(_ failures: [OracleFailure], _ first: OracleFailure) -> OracleFailure {
+        failures.min { ($0.test.code.count, $0.differences.count) < ($1.test.code.count, $1.differences.count) } ?? first
+    }
+}
