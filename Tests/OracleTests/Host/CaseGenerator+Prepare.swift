@@ -135,9 +135,12 @@ extension CaseGenerator {
         func address(_ offset: Int) -> UInt64 { (UInt64(offset) + (isFlat ? Window.dataBase : 0)) & mask }
         var source = 0x400 + below(0x600), destination = 0x1080 + below(0x600)
         if chance(4) { destination = 0x1FF0 + below(0x20) }
+        let usual = source
         if chance(4) { source = 0x1FF0 + below(0x20) }
         if chance(5) { destination = source + below(8) }
         if chance(3), mode == .bits16 { source = 0x10000 - below(16) }
+        // Which of the two is read first is the processor's choice: at most one of them may fault.
+        if operation == .compare, destination > 0x1C00 || !plainDataSegments { source = usual }
         let high = addressBits == 64 ? 0 : random.next() & ~mask
         test.state.gprs[6] = address(source) | high
         test.state.gprs[7] = address(destination) | high
@@ -156,6 +159,13 @@ extension CaseGenerator {
         if form.prefix == 0xF2, operation == .compare { other = other.map { $0 ^ 0x55 } }
         if operation == .compare || operation == .scan { patch(start(destination), other) }
     }
+
+    private var plainDataSegments: Bool {
+        mode == .bits64 || Self.plain.contains(test.state.ds) && Self.plain.contains(test.state.es)
+    }
+    private static let plain: Set<UInt16> = [
+        HOST_DATA.selector, HOST_LDT_DATA16.selector, HOST_LDT_DATA_BIG.selector,
+    ]
 
     private mutating func prepareFarPointer() {
         guard let target else { return }
@@ -229,7 +239,12 @@ extension CaseGenerator {
 
     mutating func decideUndefined() {
         switch form.undefined {
-        case .none: break
+        case .none:
+            // SDM vol. 2, LAR: bits 19:16 of a 32- or 64-bit result are undefined.
+            if form.mnemonic == "LAR", size > 16, let operandRegister {
+                test.undefined.registers = 1 << UInt16(operandRegister)
+                test.undefined.registerBits = 0xF_0000
+            }
         case .flags(let flags): test.undefined.flags = flags
         case .shift(let losesCarry):
             let count = maskedCount

@@ -42,6 +42,15 @@ extension InstructionTable {
 }
 
 extension InstructionForm {
+    /// The instruction goes somewhere, where the next fetch may fault, or retires into a handler: one instruction
+    /// more must run before the two machines stand at the same place.
+    var leavesItsSlotLine: Bool {
+        switch kind {
+        case .farDirect, .farIndirect, .farReturn, .interruptReturn, .software: true
+        default: isNearBranch || ["INT1", "INT3", "INTO"].contains(mnemonic)
+        }
+    }
+
     var isNearBranch: Bool {
         switch kind {
         case .jump, .jumpIndirect, .call, .callIndirect, .ret, .retImmediate, .loop: true
@@ -124,7 +133,9 @@ struct CaseGenerator {
         }
         stackOffset = chance(4) ? pick([0x5000, 0x5002, 0x5008, 0x7000, 0x6FFC, 0x6FF8]) : 0x5400 + below(0x180) * 16
         if chance(3) { stackOffset += below(16) }
-        if mode == .bits16 && chance(1) { stackOffset = pick([0, 1, 2, 4, 0xFFFE]) }
+        // In which order a frame is popped is the processor's choice, so it must not fault halfway.
+        if popsFrame, stackOffset >= 0x6F00 { stackOffset = 0x6400 }
+        if mode == .bits16, chance(1), !popsFrame { stackOffset = pick([0, 1, 2, 4, 0xFFFE]) }
         setStackPointer(stackOffset)
         test.state.rflags = 0x202 | random.next() & Flag.arithmetic
         if chance(25) { test.state.rflags |= Flag.df }
@@ -134,6 +145,7 @@ struct CaseGenerator {
         encode()
         prepareAfter()
         decideUndefined()
+        if form.leavesItsSlotLine { test.runsToHalt = true }
         if mode != .bits64 {
             // Only RSP's upper half could tell, and a 32-bit segment loads 32 bits of it.
             for index in 0..<8 { test.state.gprs[index] &= 0xFFFF_FFFF }
@@ -144,6 +156,13 @@ struct CaseGenerator {
 
     /// With AC set, what is checked at which width is only clear for plain operands.
     private var alignmentIsPlain: Bool { form.kind == .plain && form.mnemonic != "BOUND" }
+
+    private var popsFrame: Bool {
+        switch form.kind {
+        case .farReturn, .interruptReturn, .popAll: true
+        default: false
+        }
+    }
 
     private mutating func chooseSegments() {
         switch mode {
@@ -205,6 +224,14 @@ struct CaseGenerator {
         patch(offset, (0..<bytes).map { UInt8(truncatingIfNeeded: value >> UInt64($0 * 8)) })
     }
 
+    /// An operand of two fields, which need not wrap at 64 KiB as one.
+    private var hasTwoParts: Bool {
+        switch form.kind {
+        case .farIndirect, .loadFarPointer, .bound: true
+        default: false
+        }
+    }
+
     static func isWritable(_ offset: Int) -> Bool { host_page_kind(UInt32(offset >> 12)) == HOST_PAGE_WRITABLE }
 
     /// Where a memory operand may lie: mostly plain, sometimes across a page, sometimes where it must fault.
@@ -214,7 +241,7 @@ struct CaseGenerator {
         case 1: 0x2000 - below(max(bytes, 1) + 1)  // into the page that is not there
         case 2: 0x2000 + below(0x1000)
         case 3: 0x3000 + below(0xFF0)  // read-only
-        case 4: mode == .bits16 ? 0x10000 - below(bytes + 2) : below(0x1FF0)
+        case 4: mode == .bits16 && !hasTwoParts ? 0x10000 - below(bytes + 2) : below(0x1FF0)
         case 5...20: below(0x1FC0)
         default: below(0xFF) * 16 + 0x400
         }

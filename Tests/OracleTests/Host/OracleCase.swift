@@ -44,6 +44,8 @@ struct Undefined: Sendable, Equatable {
     var flags: UInt64 = 0
     /// Bit n: register n of the hardware's encoding order.
     var registers: UInt16 = 0
+    /// Which bits of those registers.
+    var registerBits: UInt64 = .max
     var memory = false
 }
 

@@ -61,6 +61,10 @@ final class TCGMachine {
             text += part.dropFirst()
             guard part.hasPrefix("m") else { break }
         }
+        // The description carries registers in comments that the stub does not have.
+        while let start = text.range(of: "<!--"), let end = text.range(of: "-->", range: start.upperBound..<text.endIndex) {
+            text.removeSubrange(start.lowerBound..<end.upperBound)
+        }
         return text.split(separator: "<reg ").dropFirst().compactMap { element in
             func attribute(_ name: String) -> Substring? {
                 guard let range = element.range(of: name + "=\"") else { return nil }
