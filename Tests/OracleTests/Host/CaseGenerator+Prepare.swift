@@ -141,6 +141,12 @@ extension CaseGenerator {
         if chance(3), mode == .bits16 { source = 0x10000 - below(16) }
         // Which of the two is read first is the processor's choice: at most one of them may fault.
         if operation == .compare, destination > 0x1C00 || !plainDataSegments { source = usual }
+        if operation == .compare, !plainDataSegments {
+            destination = 0x1100
+            if !Self.plain.contains(test.state.es) {
+                test.state.ds = mode == .bits16 ? HOST_LDT_DATA16.selector : HOST_LDT_DATA_BIG.selector
+            }
+        }
         let high = addressBits == 64 ? 0 : random.next() & ~mask
         test.state.gprs[6] = address(source) | high
         test.state.gprs[7] = address(destination) | high
