@@ -27,7 +27,7 @@ extension CPU {
 
     mutating func outs(_ i: borrowing DecodedInstruction) throws(Interruption) {
         let port: UInt16 = read(2)
-        let width = min(i.width1, 2)
+        let width = min(i.width, 2)
         try checkPort(port, byteCount: 1 << UInt64(width))
         if isEmptyRepetition(i) { return finishString(i) }
         _ = try load(i.segment, truncate(self[.rsi], toAddressWidth: i.addressWidth), width: width)
