@@ -7,6 +7,10 @@ public struct Translation: Hashable, Sendable {
     public var gpa: GPA
     /// What the paging structures allow; the processor's privilege level and CR0.WP are not considered.
     public var protection: Protection
+    public init(gpa: GPA, protection: Protection) {
+        self.gpa = gpa
+        self.protection = protection
+    }
 }
 
 /// Translates a guest virtual address by the paging structures that the VCPU's state names: 4-level, PAE, 32-bit with

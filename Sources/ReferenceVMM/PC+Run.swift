@@ -57,12 +57,13 @@ extension PC {
 
     private func runSlice(_ processor: Processor, limits: PCLimits) throws(PCError) {
         var used: UInt64 = 0
-        while used < sliceInstructions, !processor.isHalted, !processor.waitsForStartUp, ending == nil, !isReached(limits) {
+        let length = nextSliceLength()
+        while used < length, !processor.isHalted, !processor.waitsForStartUp, ending == nil, !isReached(limits) {
             if used != 0 { advanceDevices() }
             let result: RunResult
             do {
                 try prepareEntry(processor)
-                result = try processor.vcpu.run(budget: budget(left: sliceInstructions - used, limits: limits))
+                result = try processor.vcpu.run(budget: budget(left: length - used, limits: limits))
             } catch { throw .vcpu(error) }
             steps += 1
             count(result.exit)
@@ -82,6 +83,13 @@ extension PC {
             if let error = memory.failure { throw .machine(error) }
             if let error = failure { throw .vcpu(error) }
         }
+    }
+
+    /// A loop whose length divides the slice would always be left at the same instruction: SeaBIOS's wait for the
+    /// other processors, with the lock held that they need. Slices therefore differ, in a fixed sequence.
+    private func nextSliceLength() -> UInt64 {
+        slices &+= 1
+        return sliceInstructions &+ slices % 17
     }
 
     /// At most the rest of the slice and of the limit, and no further than the next timer interrupt.

@@ -31,6 +31,8 @@ public final class PC {
     var ending: PCOutcome?
     var failure: VCPUError?
     var nextProcessor = 0
+    /// Slices so far.
+    var slices: UInt64 = 0
     private var tally = [UInt64](repeating: 0, count: ExitReason.names.count)
 
     /// Runs of VCPUs so far, early returns included.

@@ -24,7 +24,8 @@ public struct PCConfiguration {
     public var vcpuCount: Int
     /// Content of the primary master disk; nil for none.
     public var disk: [UInt8]?
-    /// Instructions that a VCPU runs before the next one's turn: 1 or more.
+    /// Instructions that a VCPU runs before the next one's turn: 1 or more. Each turn has up to 16 more, in a fixed
+    /// sequence, so that no loop of a guest keeps step with them.
     public var sliceInstructions: UInt64
     /// The real-time clock's date at clock 0, in seconds since 1970-01-01 00:00 UTC, within 1970 to 9999.
     public var startSeconds: Int64
