@@ -42,11 +42,11 @@ struct SystemImage: Sendable {
         func entries(_ start: Int, _ end: Int) throws(LoadError) -> [Entry] {
             var found: [Entry] = []
             var place = start
-            while place + 32 <= end {
-                let text = bytes[place + 8..<min(place + 32, bytes.count)].prefix { $0 != 0 }
+            while place + 48 <= end {
+                let text = bytes[place + 8..<min(place + 48, bytes.count)].prefix { $0 != 0 }
                 found.append(Entry(
                     name: String(decoding: text, as: UTF8.self), address: UInt64(try word(place)), count: try word(place + 4)))
-                place += 32
+                place += 48
             }
             return found
         }

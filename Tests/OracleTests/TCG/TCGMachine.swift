@@ -30,7 +30,7 @@ final class TCGMachine {
         let arguments = [
             Self.executable ?? "",
             "-M", "microvm,pic=off,pit=off,rtc=off,isa-serial=off", "-bios", romPath.path, "-nodefaults",
-            "-accel", "tcg", "-cpu", "max", "-m", "16M", "-S", "-display", "none",
+            "-accel", "tcg", "-cpu", "max,vendor=GenuineIntel", "-m", "16M", "-S", "-display", "none",
             "-gdb", "unix:\(socketPath),server,nowait",
             "-device", "loader,file=\(imagePath.path),addr=0x\(String(address, radix: 16)),force-raw=on",
         ]
