@@ -12,10 +12,15 @@ extension CPU {
         rip = masked
     }
 
-    /// JMP and Jcc to a relative target.
+    @inline(__always) mutating func jmpRelative(_ i: borrowing DecodedInstruction) throws(Interruption) {
+        try jump(to: nextRIP(i) &+ i.immediate, width: i.width)
+    }
+
+    /// Jcc does not end its block in the decoder: a branch that is taken ends it here.
     @inline(__always) mutating func branch(_ i: borrowing DecodedInstruction, if taken: Bool) throws(Interruption) {
         if taken {
             try jump(to: nextRIP(i) &+ i.immediate, width: i.width)
+            blockEnd = cursor
         } else {
             rip = nextRIP(i)
         }

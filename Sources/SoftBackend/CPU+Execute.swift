@@ -8,7 +8,7 @@ extension CPU {
     /// Executes from ``cursor`` to ``blockEnd``, and leaves RIP at the next instruction.
     ///
     /// - Throws: what the instruction before ``cursor`` raised.
-    mutating func executeBlock() throws(Interruption) {
+    @inline(__always) mutating func executeBlock() throws(Interruption) {
         // Kept in a register; the stored copy is for what may throw, and for those who ask for the clock.
         var place = cursor
         repeat {
@@ -18,7 +18,7 @@ extension CPU {
             place = next
         } while place != blockEnd
         let last = place.advanced(by: -1)
-        if !last.instruction.flags.contains(.writesRIP) {
+        if !last.instruction.writesRIP {
             rip = nextRIP(last.instruction)
         }
     }
@@ -146,7 +146,7 @@ extension CPU {
         case .enter: try enter(i)
         case .leave: try leave(i)
 
-        case .jmpRelative: try branch(i, if: true)
+        case .jmpRelative: try jmpRelative(i)
         case .jc: try branch(i, if: status.carry)
         case .jnc: try branch(i, if: !status.carry)
         case .jz: try branch(i, if: status.zero)

@@ -45,13 +45,13 @@ extension CPU {
                 interruptShadow = false
                 shadowBlocksDebug = false
             }
-            if UInt64(count) > remaining { count = Int(remaining) }
+            if UInt64(truncatingIfNeeded: count) > remaining { count = Int(truncatingIfNeeded: remaining) }
             blockEnd = blockStart.advanced(by: count)
             cursor = blockStart
             extraRetired = 0
             do {
                 try executeBlock()
-                retired &+= UInt64(blockStart.distance(to: cursor)) &+ extraRetired
+                retired &+= UInt64(truncatingIfNeeded: blockStart.distance(to: cursor)) &+ extraRetired
                 blockStart = cursor
                 extraRetired = 0
                 if !before.isDisjoint(with: .oneAtATime) { completeSingle(before) }
@@ -197,7 +197,7 @@ extension CPU {
             rip &+ UInt64(entry.byteCount) <= codeEnd
         {
             blockStart = entry.first
-            return Int(entry.instructionCount)
+            return Int(truncatingIfNeeded: entry.instructionCount)
         }
         return try findBlock(linear, tag: tag)
     }

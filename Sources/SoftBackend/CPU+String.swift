@@ -76,7 +76,9 @@ extension CPU {
     }
 
     /// Adds `elements` to an index register, in the direction of DF.
-    @inline(__always) private mutating func advance(_ register: UInt8, _ i: borrowing DecodedInstruction, by elements: UInt64 = 1) {
+    @inline(__always) private mutating func advance(
+        _ register: UInt8, _ i: borrowing DecodedInstruction, by elements: UInt64 = 1
+    ) {
         let bytes = elements &<< UInt64(i.width)
         let index = gpr[Int(register)]
         write(register, systemFlags & RFLAGS.df == 0 ? index &+ bytes : index &- bytes, width: i.addressWidth)

@@ -65,7 +65,8 @@ struct InstructionRecord: BitwiseCopyable {
     var nextOffset: UInt16 = 0
     /// `ZydisMnemonic`.
     var mnemonic: UInt16 = 0
-    /// Added to base and index; where the base is ``RegisterNumber/blockRIP``, with the distance to the next instruction.
+    /// Added to base and index; where the base is ``RegisterNumber/blockRIP``, it includes the distance from there to
+    /// the next instruction.
     var displacement: UInt64 = 0
     /// What an address is cut to.
     var addressMask: UInt64 = .max
@@ -109,6 +110,8 @@ struct InstructionRecord: BitwiseCopyable {
     @inline(__always) var immediate: UInt64 { unsafe record.pointee.immediate }
     @inline(__always) var immediate1: UInt16 { unsafe record.pointee.immediate1 }
 
+    /// Asked after every block, hence not through OptionSet's generic code.
+    @inline(__always) var writesRIP: Bool { flags.rawValue & InstructionFlags.writesRIP.rawValue != 0 }
     @inline(__always) var bytes: UInt64 { 1 &<< UInt64(width) }
     @inline(__always) var length: UInt16 { nextOffset &- offset }
 }
@@ -136,7 +139,8 @@ enum Operation: UInt16 {
     case cmpMemoryImmediate8, cmpMemoryImmediate32, cmpMemoryRegister32, cmpMemoryRegister64
 
     // CPU+DataMovement.swift
-    case mov, movRegisterRegister32, movRegisterMemory32, movMemoryRegister32, movRegisterImmediate32, movMemoryImmediate32
+    case mov
+    case movRegisterRegister32, movRegisterMemory32, movMemoryRegister32, movRegisterImmediate32, movMemoryImmediate32
     case movRegisterRegister64, movRegisterMemory64, movMemoryRegister64, movRegisterImmediate64, movMemoryImmediate64
     case movRegisterRegister8, movRegisterMemory8, movMemoryRegister8, movRegisterImmediate8, movMemoryImmediate8
     case movzxRegister8, movzxMemory8, movzxRegister16, movzxMemory16, movsxdRegister, movsxdMemory

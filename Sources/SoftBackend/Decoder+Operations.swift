@@ -191,7 +191,8 @@ extension Decoder {
             guard instruction.isLegacy else { return }
             i.operation = .jcc
             i.width = operandWidth
-            i.flags.formUnion([.endsBlock, .writesRIP])
+            // The block goes on: most branches are not taken most of the time.
+            i.flags.insert(.writesRIP)
         case (ZYDIS_OPCODE_MAP_0F, 0x90...0x9F):
             guard instruction.isLegacy else { return }
             i.operation = .setcc

@@ -132,28 +132,36 @@ struct Decoder {
         if attributes & CZydisAttributeRex != 0 { result.flags.insert(.rex) }
         if attributes & CZydisAttributeSegment != 0 { result.flags.insert(.segmentOverride) }
 
-        var kinds: [OperandForm] = []
+        var first: OperandForm?
+        var second: OperandForm?
+        func note(_ kind: OperandForm, at index: Int) {
+            if index == 0 { first = kind } else if index == 1 { second = kind }
+        }
         var registers = 0
         var immediates = 0
         for index in 0..<Int(instruction.visibleOperands) {
             let operand = operands[index]
             switch operand.type {
             case ZYDIS_OPERAND_TYPE_REGISTER:
-                kinds.append(.register)
+                note(.register, at: index)
                 let number = Self.number(of: operand.reg.value)
                 if registers == 0 { result.register0 = number }
                 if registers == 1 { result.register1 = number }
                 registers += 1
             case ZYDIS_OPERAND_TYPE_MEMORY:
-                kinds.append(.memory)
+                note(.memory, at: index)
                 setMemory(operand, &result)
             case ZYDIS_OPERAND_TYPE_IMMEDIATE:
-                kinds.append(.immediate)
+                note(.immediate, at: index)
                 let value = unsafe operand.imm.value.u
-                if immediates == 0 { result.immediate = value } else { result.immediate1 = UInt16(truncatingIfNeeded: value) }
+                if immediates == 0 {
+                    result.immediate = value
+                } else {
+                    result.immediate1 = UInt16(truncatingIfNeeded: value)
+                }
                 immediates += 1
             case ZYDIS_OPERAND_TYPE_POINTER:
-                kinds.append(.other)
+                note(.other, at: index)
                 result.immediate = UInt64(operand.ptr.offset)
                 result.immediate1 = operand.ptr.segment
             default: break
@@ -164,8 +172,8 @@ struct Decoder {
             }
             if index == 1, Self.hasPowerOfTwoWidth(operand.size) { result.width1 = Self.log2(bytes) }
         }
-        if kinds.isEmpty { setHiddenSegment(operands, &result) }
-        switch (kinds.first, kinds.dropFirst().first) {
+        if first == nil { setHiddenSegment(operands, &result) }
+        switch (first, second) {
         case (nil, _): result.form = .none
         case (.register, nil): result.form = .register
         case (.memory, nil): result.form = .memory
@@ -182,11 +190,14 @@ struct Decoder {
         return result
     }
 
-    private static func hasPowerOfTwoWidth(_ bits: UInt16) -> Bool { bits == 8 || bits == 16 || bits == 32 || bits == 64 }
+    private static func hasPowerOfTwoWidth(_ bits: UInt16) -> Bool {
+        bits == 8 || bits == 16 || bits == 32 || bits == 64
+    }
 
     static func log2(_ bytes: UInt8) -> UInt8 { UInt8(truncatingIfNeeded: bytes.trailingZeroBitCount & 3) }
 
-    /// String instructions and XLAT show no operands. Of their memory operands only one can have a segment other than ES.
+    /// String instructions and XLAT show no operands. Of their memory operands only one can have a segment other than
+    /// ES.
     private func setHiddenSegment(
         _ operands: borrowing InlineArray<10, ZydisDecodedOperand>, _ result: inout InstructionRecord
     ) {
@@ -222,7 +233,8 @@ struct Decoder {
         }
     }
 
-    /// The register's number as ``RegisterNumber`` describes it; segment, control and debug registers by their encoding.
+    /// The register's number as ``RegisterNumber`` describes it; segment, control and debug registers by their
+    /// encoding.
     private static func number(of register: ZydisRegister) -> UInt8 {
         let value = register.rawValue
         func distance(from first: ZydisRegister) -> UInt8 { UInt8(truncatingIfNeeded: value &- first.rawValue) }

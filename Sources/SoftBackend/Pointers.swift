@@ -17,8 +17,9 @@
         moved.raw = raw &+ UInt(bitPattern: count &* MemoryLayout<InstructionRecord>.stride)
         return moved
     }
+    /// - Parameter other: not before this position.
     @inline(__always) func distance(to other: InstructionPointer) -> Int {
-        Int(bitPattern: other.raw &- raw) / MemoryLayout<InstructionRecord>.stride
+        Int(bitPattern: (other.raw &- raw) / UInt(MemoryLayout<InstructionRecord>.stride))
     }
 }
 
