@@ -231,7 +231,10 @@ struct Emulation {
             return true
         }
 
-        guard let left = try read(destination) else { return false }
+        // Nothing may be read for an instruction that turns out to be unknown: a load can have effects.
+        guard Self.arithmetic.contains(instruction.mnemonic.rawValue), let left = try read(destination) else {
+            return false
+        }
         var flags = rflags
         let result: Computed
         var isWritten = true
@@ -297,6 +300,16 @@ struct Emulation {
         return true
     }
 
+    private static let arithmetic: Set<UInt32> = [
+        ZYDIS_MNEMONIC_INC.rawValue, ZYDIS_MNEMONIC_DEC.rawValue, ZYDIS_MNEMONIC_NOT.rawValue,
+        ZYDIS_MNEMONIC_NEG.rawValue, ZYDIS_MNEMONIC_ADD.rawValue, ZYDIS_MNEMONIC_ADC.rawValue,
+        ZYDIS_MNEMONIC_SUB.rawValue, ZYDIS_MNEMONIC_SBB.rawValue, ZYDIS_MNEMONIC_AND.rawValue,
+        ZYDIS_MNEMONIC_OR.rawValue, ZYDIS_MNEMONIC_XOR.rawValue, ZYDIS_MNEMONIC_CMP.rawValue,
+        ZYDIS_MNEMONIC_TEST.rawValue, ZYDIS_MNEMONIC_SHL.rawValue, ZYDIS_MNEMONIC_SHR.rawValue,
+        ZYDIS_MNEMONIC_SAR.rawValue, ZYDIS_MNEMONIC_ROL.rawValue, ZYDIS_MNEMONIC_ROR.rawValue,
+        ZYDIS_MNEMONIC_XCHG.rawValue, ZYDIS_MNEMONIC_XADD.rawValue, ZYDIS_MNEMONIC_CMPXCHG.rawValue,
+    ]
+
     private static let setConditions: [UInt32: Int] = [
         ZYDIS_MNEMONIC_SETO.rawValue: 0, ZYDIS_MNEMONIC_SETNO.rawValue: 1, ZYDIS_MNEMONIC_SETB.rawValue: 2,
         ZYDIS_MNEMONIC_SETNB.rawValue: 3, ZYDIS_MNEMONIC_SETZ.rawValue: 4, ZYDIS_MNEMONIC_SETNZ.rawValue: 5,
@@ -343,7 +356,7 @@ struct Emulation {
             state[.rip] = target
             return true
         case ZYDIS_MNEMONIC_PUSH, ZYDIS_MNEMONIC_CALL:
-            let top = state[.rsp] &- UInt64(size) & mask
+            let top = (state[.rsp] &- UInt64(size)) & mask
             let address = try guest.linear(.ss, offset: top, byteCount: size)
             try guest.probeWrite(address, byteCount: size)
             guard let value = try read(memory) else { return false }

@@ -21,7 +21,8 @@ final class PageDevice: AssistCallbacks {
     }
 
     func access(_ memory: inout MemoryAccess) {
-        let start = Int(memory.gpa.rawValue &- base)
+        // Addresses outside fold into the pages: a wrong one shows as wrong data.
+        let start = Int((memory.gpa.rawValue &- base) % UInt64(bytes.count - 8))
         if memory.isWrite {
             for index in 0..<memory.byteCount {
                 bytes[start + index] = UInt8(truncatingIfNeeded: memory.value >> UInt64(index * 8))

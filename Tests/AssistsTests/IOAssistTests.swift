@@ -75,11 +75,9 @@ import Testing
         let guest = try AssistedGuest(.long64, code: [0x6C])  // insb
         guest.vcpu.commPage.state[.rdi] = 0x40_0000
         guest.vcpu.commPage.state[.rdx] = 0x19
-        let result = try guest.vcpu.run(budget: 1)
-        guard case .io(let exit) = result.exit.reason else {
-            Issue.record("\(result.exit.reason)")
-            return
-        }
+        // The soft backend finds such faults before it exits; others do not.
+        let exit = IOExit(
+            isInput: true, port: 0x19, segment: .es, addressBytes: 8, operandBytes: 1, isString: true, npc: 0x1001)
         #expect(throws: AssistError.pageFault(address: GVA(0x40_0000), errorCode: 2)) {
             try assistIO(guest.vcpu, guest.machine, exit: exit, callbacks: guest.device)
         }

@@ -74,7 +74,7 @@ import Testing
         #expect(timer.nextEdge == period)
         #expect(!timer.advance(to: period - 1))
         #expect(timer.advance(to: period))
-        #expect(timer.nextEdge == 6_865_675)
+        #expect(timer.nextEdge == 6_865_676)
         #expect(timer.advance(to: 100_000_000))
         #expect(!timer.advance(to: 100_000_000))
     }

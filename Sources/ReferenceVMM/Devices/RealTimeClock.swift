@@ -131,7 +131,7 @@ final class RealTimeClock {
             afternoon = value >= 12 ? 0x80 : 0
             value = value % 12 == 0 ? 12 : value % 12
         }
-        return afternoon | UInt8(isBinary ? value : value / 10 << 4 | value % 10)
+        return afternoon | UInt8(isBinary ? value : (value / 10) << 4 | value % 10)
     }
 
     private func decode(_ value: UInt8, _ range: ClosedRange<Int>) -> Int {
