@@ -47,7 +47,7 @@ extension InstructionForm {
     var leavesItsSlotLine: Bool {
         switch kind {
         case .farDirect, .farIndirect, .farReturn, .interruptReturn, .software: true
-        default: isNearBranch || ["INT1", "INT3", "INTO"].contains(mnemonic)
+        default: isNearBranch || ["INT3", "INTO"].contains(mnemonic)
         }
     }
 

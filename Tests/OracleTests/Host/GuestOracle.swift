@@ -9,7 +9,7 @@ enum GuestOracleError: Error, Equatable {
     case unexpectedExit(ExitReason, rip: UInt64)
 }
 
-/// A machine of a backend, laid out as ``GuestLayout`` says.
+/// A machine of a backend, laid out as ``HostCaseLayout`` says.
 final class GuestOracle {
     let machine: any Machine
     let vcpu: any VCPU
@@ -21,12 +21,12 @@ final class GuestOracle {
     init(_ backend: any Backend, pristine: [UInt8] = HostOracle.pristine) throws {
         self.pristine = pristine
         machine = try backend.createMachine()
-        ram = try machine.hvaMap(byteCount: GuestLayout.ramBytes)
+        ram = try machine.hvaMap(byteCount: HostCaseLayout.ramBytes)
         try machine.gpaMap(ram, offset: 0, gpa: GPA(0), byteCount: ram.byteCount, protection: [.read, .write, .execute])
-        let bytes = GuestLayout.ram(pristine: pristine)
+        let bytes = HostCaseLayout.ram(pristine: pristine)
         try machine.write(ram, at: 0, bytes: bytes)
         vcpu = try machine.createVCPU(id: 0)
-        system = GuestLayout.state
+        system = HostCaseLayout.state
         _ = machine.takeDirtyPages(of: ram)
     }
 
@@ -38,13 +38,13 @@ final class GuestOracle {
                 (slot * Window.slotBytes + Window.slotEntry)..<(slot * Window.slotBytes + Window.slotEntry + test.code.count),
                 with: test.code)
         }
-        try machine.write(ram, at: GuestLayout.code, bytes: code)
+        try machine.write(ram, at: HostCaseLayout.code, bytes: code)
         return try cases.map { try run($0) }
     }
 
     private func run(_ test: OracleCase) throws -> OracleOutcome {
         for patch in test.patches where !patch.bytes.isEmpty {
-            try machine.write(ram, at: GuestLayout.data + Int(patch.offset), bytes: patch.bytes)
+            try machine.write(ram, at: HostCaseLayout.data + Int(patch.offset), bytes: patch.bytes)
         }
         var state = system
         for index in 0..<16 { state.gprs[index] = test.state.gprs[index] }
@@ -74,7 +74,7 @@ final class GuestOracle {
 
     private func segment(_ selector: UInt16) -> Segment {
         if let known = segments[selector] { return known }
-        let loaded = GuestLayout.segment(selector)
+        let loaded = HostCaseLayout.segment(selector)
         segments[selector] = loaded
         return loaded
     }
@@ -82,14 +82,14 @@ final class GuestOracle {
     /// The vector from where the handler's HLT stands, the rest from the frame that delivery pushed
     /// (SDM vol. 3, 6.14.2): error code where there is one, RIP, CS, RFLAGS, RSP, SS.
     private func takeFrame(into outcome: inout OracleOutcome) throws {
-        let offset = Int(truncatingIfNeeded: outcome.state.rip &- GuestLayout.kernelBase) - 1 - GuestLayout.handlers
-        let vector = offset / GuestLayout.handlerStride
-        guard offset >= 0, vector < 256, offset % GuestLayout.handlerStride == 0 else {
+        let offset = Int(truncatingIfNeeded: outcome.state.rip &- HostCaseLayout.kernelBase) - 1 - HostCaseLayout.handlers
+        let vector = offset / HostCaseLayout.handlerStride
+        guard offset >= 0, vector < 256, offset % HostCaseLayout.handlerStride == 0 else {
             throw GuestOracleError.unexpectedExit(.halted, rip: outcome.state.rip)
         }
         let hasErrorCode = [8, 10, 11, 12, 13, 14, 17].contains(vector)
         let bytes = hasErrorCode ? 48 : 40
-        let frame = ram.withBytes(GuestLayout.stackTop - bytes..<GuestLayout.stackTop) { (span) -> [UInt64] in
+        let frame = ram.withBytes(HostCaseLayout.stackTop - bytes..<HostCaseLayout.stackTop) { (span) -> [UInt64] in
             (0..<bytes / 8).map { span.load(at: $0) }
         }
         outcome.vector = UInt32(vector)
@@ -107,7 +107,7 @@ final class GuestOracle {
     private func restoreMemory(_ test: OracleCase, _ outcome: inout OracleOutcome) throws {
         var expected: [Int: [UInt8]] = [:]
         for page in machine.takeDirtyPages(of: ram) {
-            let start = page * pageBytes - GuestLayout.data
+            let start = page * pageBytes - HostCaseLayout.data
             guard start >= 0, start < Window.byteCount else { continue }
             var before = Array(pristine[start..<start + pageBytes])
             for patch in test.patches {
@@ -119,7 +119,7 @@ final class GuestOracle {
             expected[start] = before
         }
         for (start, before) in expected.sorted(by: { $0.key < $1.key }) {
-            let range = GuestLayout.data + start..<GuestLayout.data + start + pageBytes
+            let range = HostCaseLayout.data + start..<HostCaseLayout.data + start + pageBytes
             ram.withBytes(range) { span in
                 for index in 0..<pageBytes {
                     let value: UInt8 = span.load(at: index)
@@ -135,7 +135,7 @@ final class GuestOracle {
         for patch in test.patches where !patch.bytes.isEmpty {
             let start = Int(patch.offset)
             try machine.write(
-                ram, at: GuestLayout.data + start, bytes: pristine[start..<start + patch.bytes.count])
+                ram, at: HostCaseLayout.data + start, bytes: pristine[start..<start + patch.bytes.count])
         }
     }
 }

@@ -35,7 +35,7 @@ import Testing
     }
 
     /// Instructions that user mode only ever sees fault or trap.
-    static let alwaysFaults: Set<String> = ["CLI", "STI", "UD2", "INT", "INT1", "INT3"]
+    static let alwaysFaults: Set<String> = ["CLI", "STI", "UD2", "INT", "INT3"]
 
     @Test func `the host gives the same outcome twice`() throws {
         let host = try #require(HostOracle())

@@ -246,7 +246,7 @@ enum InstructionTable {
             // The size that counts is the address size; the row is that of the count register.
             form("JCXZ", [0xE3], [16], .loop, .rel8, modes: legacy), form("JECXZ", [0xE3], [32], .loop, .rel8),
             form("JRCXZ", [0xE3], [64], .loop, .rel8, modes: [.bits64]),
-            form("INT", [0xCD], [0], .software, .byte), form("INT3", [0xCC], [0], .plain), form("INT1", [0xF1], [0], .plain),
+            form("INT", [0xCD], [0], .software, .byte), form("INT3", [0xCC], [0], .plain),
             form("INTO", [0xCE], [0], .plain, modes: legacy), form("UD2", [0x0F, 0x0B], [0], .plain),
             form("BOUND", [0x62], [16, 32], .bound, .none, .modRM(.operand, .memory), modes: legacy),
         ]

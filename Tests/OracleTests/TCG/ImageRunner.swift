@@ -40,7 +40,9 @@ enum ImageRunner {
     }
 
     /// The image on a backend, through the NVMM interface; each HLT exits by itself.
-    static func run(_ image: SystemImage, on backend: any Backend) throws -> [StopPoint] {
+    ///
+    /// - Parameter budget: instructions of one run; small ones cut the image into many.
+    static func run(_ image: SystemImage, on backend: any Backend, budget: UInt64 = 100_000) throws -> [StopPoint] {
         let machine = try backend.createMachine()
         let ram = try machine.hvaMap(byteCount: 16 << 20)
         try machine.gpaMap(ram, offset: 0, gpa: GPA(0), byteCount: ram.byteCount, protection: [.read, .write, .execute])
@@ -54,7 +56,13 @@ enum ImageRunner {
         vcpu.setState(.all)
         var points: [StopPoint] = []
         while points.count < stopsMax {
-            let result = try vcpu.run(budget: 1_000_000)
+            var result = try vcpu.run(budget: budget)
+            // An image does a few hundred instructions between two stops.
+            var runs = 0
+            while result.exit.reason == .none, runs < 20_000 {
+                result = try vcpu.run(budget: budget)
+                runs += 1
+            }
             try vcpu.getState(.all)
             let state = vcpu.commPage.state
             let last = points.last?.name ?? "start"

@@ -5,7 +5,7 @@ import CHostOracle
 import NVMM
 
 /// Descriptor tables, page tables and gates of the oracle's guest, as bytes of its RAM.
-struct GuestLayout {
+struct HostCaseLayout {
     static let ramBytes = 4 << 20
     /// The first 2 MiB of RAM, for the supervisor, where the host's user half has nothing.
     static let kernelBase: UInt64 = 0xFFFF_8000_0000_0000
