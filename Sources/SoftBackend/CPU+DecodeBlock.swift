@@ -41,7 +41,7 @@ extension CPU {
             count += 1
             if ends { break }
         }
-        guard let gpa = try? walk(linear, .fetch, user: cpl == 3).gpa, let page = memory.page(at: gpa) else {
+        guard let gpa = try? walk(linear, .fetch, user: cpl == 3).gpa, let page = page(at: gpa) else {
             throw .generalProtection(0)  // not reached: the first byte was just fetched from there
         }
         let record = unsafe page.record

@@ -36,7 +36,7 @@ extension CPU {
     ) throws(Interruption) -> HostAddress {
         if dr[7] & 0xFF != 0, kind != .fetch { noteDataBreakpoints(linear, kind, byteCount: byteCount) }
         let found = try walk(linear, kind, user: user)
-        guard let page = memory.page(at: found.gpa) else { throw exit(gpa: found.gpa, kind) }
+        guard let page = page(at: found.gpa) else { throw exit(gpa: found.gpa, kind) }
         let needed: Protection = kind == .write ? .write : kind == .read ? .read : .execute
         guard page.protection.contains(needed) else { throw exit(gpa: found.gpa, kind) }
         let host = page.host &+ found.gpa & 0xFFF
@@ -65,9 +65,22 @@ extension CPU {
         return .exit
     }
 
+    /// ``GuestMemory/page(at:)``, remembered until the next flush or change of the map.
+    func page(at gpa: UInt64) -> PhysicalPage? {
+        // Between runs the map may have changed unnoticed so far.
+        guard memoryGeneration == memory.generation else { return memory.page(at: gpa) }
+        let slot = Int(truncatingIfNeeded: gpa >> 12 & 63)
+        let known = knownPages[slot]
+        if known.gpa == gpa & ~0xFFF { return known.page }
+        guard let page = memory.page(at: gpa) else { return nil }
+        knownPages[slot] = KnownPage(gpa: gpa & ~0xFFF, page: page)
+        return page
+    }
+
     /// Forgets every translation.
     mutating func flushTLB() {
         tlb.removeAll()
+        for slot in 0..<64 { knownPages[slot] = KnownPage() }
         translations &+= 1
     }
 }
@@ -196,7 +209,7 @@ extension CPU {
 
     /// Reads a paging structure.
     func loadPhysicalIfMapped(_ gpa: UInt64, byteCount: UInt64) -> UInt64? {
-        guard let page = memory.page(at: gpa), page.protection.contains(.read) else { return nil }
+        guard let page = page(at: gpa), page.protection.contains(.read) else { return nil }
         return HostAddress(page.host &+ gpa & 0xFFF).load(byteCount: byteCount)
     }
 
@@ -206,7 +219,7 @@ extension CPU {
     }
 
     private mutating func storePhysical(_ gpa: UInt64, _ value: UInt64, byteCount: UInt64) throws(Interruption) {
-        guard let page = memory.page(at: gpa), page.protection.contains(.write) else { throw exit(gpa: gpa, .write) }
+        guard let page = page(at: gpa), page.protection.contains(.write) else { throw exit(gpa: gpa, .write) }
         let host = page.host &+ gpa & 0xFFF
         unsafe page.record.pointee.isDirty = true
         if unsafe page.record.pointee.firstBlock >= 0, unsafe code.invalidate(page.record, host: host, byteCount: byteCount) {

@@ -10,6 +10,13 @@ struct SegmentCache: BitwiseCopyable {
     var writeEnd: UInt64 = 0
 }
 
+/// A page of guest physical memory that was looked up before.
+@safe struct KnownPage {
+    /// Of the page; no page's address where there is none.
+    var gpa: UInt64 = .max
+    var page: PhysicalPage?
+}
+
 /// One processor, driven by ``SoftVCPU``. Handlers of instructions are extensions, a file an instruction group.
 ///
 /// Not copyable and never shared: all state is reached through `inout`, which costs neither reference counting nor
@@ -88,6 +95,7 @@ struct CPU: ~Copyable {
     var blockEnd = InstructionPointer()
 
     var tlb = TLB()
+    let knownPages = RegisterArray<64, KnownPage>(repeating: KnownPage())
     let memory: GuestMemory
     let code: CodeCache
     var jumps = JumpCache()

@@ -120,7 +120,10 @@ struct Block {
     ///   - host: address of the first byte written.
     /// - Returns: whether any was dropped.
     func invalidate(_ record: UnsafeMutablePointer<PageRecord>, host: UInt64, byteCount: UInt64) -> Bool {
+        let touched = PageRecord.lines(host: host, byteCount: byteCount)
+        guard unsafe record.pointee.codeLines & touched != 0 else { return false }
         var found = false
+        var lines: UInt64 = 0
         var previous: Int32 = -1
         var number = unsafe record.pointee.firstBlock
         while number >= 0 {
@@ -140,14 +143,19 @@ struct Block {
                 }
             } else {
                 previous = number
+                lines |= PageRecord.lines(host: start, byteCount: UInt64(block.byteCount))
             }
             number = block.nextInPage
         }
+        unsafe record.pointee.codeLines = lines
         return found
     }
 
     func removeAll() {
-        for unsafe record in unsafe pages { unsafe record.pointee.firstBlock = -1 }
+        for unsafe record in unsafe pages {
+            unsafe record.pointee.firstBlock = -1
+            unsafe record.pointee.codeLines = 0
+        }
         unsafe pages.removeAll(keepingCapacity: true)
         for index in 0..<blockCount { unsafe blocks[index].key = 0 }
         unsafe buckets.update(repeating: -1, count: Self.bucketCount)
@@ -199,6 +207,8 @@ extension CodeCache {
             key: key, first: first, instructionCount: Int32(count), byteCount: Int32(bytes.count),
             nextInPage: record.pointee.firstBlock, verifiedRun: run, source: Int32(sourceCount))
         unsafe record.pointee.firstBlock = number
+        let start = key & 0x00FF_FFFF_FFFF_FFFF
+        unsafe record.pointee.codeLines |= PageRecord.lines(host: start, byteCount: UInt64(bytes.count))
         let bucket = Self.bucket(key)
         unsafe bucketNext[blockCount] = buckets[bucket]
         unsafe buckets[bucket] = number

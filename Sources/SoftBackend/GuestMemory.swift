@@ -14,6 +14,17 @@ struct PageRecord {
     var isDirty = false
     /// First block of code decoded from this page, or -1.
     var firstBlock: Int32 = -1
+    /// The lines of 64 bytes that its blocks cover, at least: a store elsewhere in the page concerns no code.
+    var codeLines: UInt64 = 0
+
+    /// The lines of 64 bytes that an access within one page touches.
+    ///
+    /// - Parameter byteCount: 1 or more; what lies beyond the page is left out.
+    @inline(__always) static func lines(host: UInt64, byteCount: UInt64) -> UInt64 {
+        let first = (host & 0xFFF) >> 6
+        let last = min(0xFFF, host & 0xFFF &+ (byteCount &- 1)) >> 6
+        return (UInt64.max &<< first) & (UInt64.max &>> (63 &- last))
+    }
 }
 
 /// A memory object as the backend sees it.
