@@ -30,7 +30,8 @@ private enum Shift: UInt8, CaseIterable {
 }
 
 @Suite struct ShiftTests {
-    @Test(arguments: [8, 16, 32, 64] as [UInt64]) func `shifts equal single steps for every count`(bits: UInt64) throws {
+    @Test(arguments: [8, 16, 32, 64] as [UInt64])
+    func `shifts equal single steps for every count`(bits: UInt64) throws {
         var random = SeededGenerator(seed: 7 + bits)
         let mask: UInt64 = bits == 64 ? .max : 1 << bits - 1
         for shift in Shift.allCases {
@@ -96,7 +97,8 @@ private enum Shift: UInt8, CaseIterable {
         #expect(runner[.rax] == 0x2345_6780 >> 1)
     }
 
-    @Test(arguments: [16, 32, 64] as [UInt64]) func `double shifts take bits of the second operand`(bits: UInt64) throws {
+    @Test(arguments: [16, 32, 64] as [UInt64])
+    func `double shifts take bits of the second operand`(bits: UInt64) throws {
         var random = SeededGenerator(seed: 99)
         let mask: UInt64 = bits == 64 ? .max : 1 << bits - 1
         for (opcode, isLeft) in [(0xA5, true), (0xAD, false)] as [(UInt8, Bool)] {

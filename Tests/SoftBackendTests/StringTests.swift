@@ -21,8 +21,10 @@ import Testing
         #expect(runner[.rip] == CodeRunner.codeStart + 2)
     }
 
-    @Test(arguments: [1, 2, 4, 8] as [Int]) func `REP MOVS copies as its elements do, in any budget`(width: Int) throws {
-        let code: [UInt8] = width == 1 ? [0xF3, 0xA4] : width == 2 ? [0x66, 0xF3, 0xA5] : width == 4 ? [0xF3, 0xA5] : [0xF3, 0x48, 0xA5]
+    @Test(arguments: [
+        (1, [0xF3, 0xA4]), (2, [0x66, 0xF3, 0xA5]), (4, [0xF3, 0xA5]), (8, [0xF3, 0x48, 0xA5]),
+    ] as [(Int, [UInt8])])
+    func `REP MOVS copies as its elements do, in any budget`(width: Int, code: [UInt8]) throws {
         var random = SeededGenerator(seed: UInt64(width))
         for _ in 0..<40 {
             let runner = try CodeRunner(.long, code)
