@@ -137,7 +137,9 @@ extension Decoder {
         selectByCondition(instruction, &i, operandWidth: operandWidth)
         if i.operation == .invalid { i.flags.insert(.endsBlock) }
         // A repeated instruction counts its iterations, so it stands last.
-        if !i.flags.isDisjoint(with: [.rep, .repne]), isString(i.operation) { i.flags.formUnion([.endsBlock, .writesRIP]) }
+        if !i.flags.isDisjoint(with: [.rep, .repne]), isString(i.operation) {
+            i.flags.formUnion([.endsBlock, .writesRIP])
+        }
     }
 
     private func isString(_ operation: Operation) -> Bool {
@@ -150,7 +152,8 @@ extension Decoder {
     /// PUSH and POP of segment registers: 06, 07, 0E, 16, 17, 1E, 1F and 0F A0, A1, A8, A9.
     private func isSegmentRegister(_ instruction: Encoding) -> Bool {
         let opcode = instruction.opcode
-        return instruction.opcodeMap == ZYDIS_OPCODE_MAP_0F || instruction.opcodeMap == ZYDIS_OPCODE_MAP_DEFAULT && opcode < 0x20
+        return instruction.opcodeMap == ZYDIS_OPCODE_MAP_0F
+            || instruction.opcodeMap == ZYDIS_OPCODE_MAP_DEFAULT && opcode < 0x20
     }
 
     private func selectMov(_ instruction: Encoding, _ i: inout InstructionRecord) {
