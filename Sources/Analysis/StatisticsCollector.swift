@@ -1,4 +1,4 @@
-// Counts events one at a time, in memory that depends on the number of different keys only.
+// Counts blocks of a trace, in memory that depends on the number of different keys only.
 
 internal import NVMM
 internal import TraceFile
@@ -19,97 +19,111 @@ struct StatisticsCollector {
     private var events: [EventKey: UInt64] = [:]
     private var vcpus: [UInt32: Tally] = [:]
     private var parts = [TraceStatistics.PartCount](repeating: .init(part: ""), count: VCPUState.parts.count)
-    /// Parts that the comm page of each VCPU holds, followed through runs and calls.
-    private var cached: [UInt32: StateFlags] = [:]
+    private var clockAdvances: UInt64 = 0
 
-    mutating func add(_ event: TraceEvent) {
-        switch event {
-        case .machine(let event): add(event)
-        case .memoryWrite(let write):
-            statistics.memoryWrites.count += 1
-            statistics.memoryWrites.byteCount &+= UInt64(write.bytes.count)
-            if write.isRawStore { statistics.memoryWrites.rawStores += 1 }
-        case .call(let call): add(call)
-        case .step(let step): add(step)
-        case .keyframe: statistics.keyframeCount += 1
-        case .loss(let loss): statistics.lostEventCount &+= loss.eventCount
+    mutating func add(_ block: ExitBlock) {
+        let steps = UInt64(block.stepCount)
+        statistics.steps.count &+= steps
+        statistics.calls.run &+= steps
+        statistics.calls.systemCalls &+= steps
+        var instructions: UInt64 = 0
+        for retired in block.retired { instructions &+= retired }
+        statistics.steps.instructions &+= instructions
+        // A block without steps holds events of the machine, and is of no VCPU.
+        if steps > 0 {
+            vcpus[block.vcpu, default: Tally()].count &+= steps
+            vcpus[block.vcpu, default: Tally()].instructions &+= instructions
         }
+        for time in block.guestNanoseconds {
+            statistics.steps.guestNanoseconds = (statistics.steps.guestNanoseconds ?? 0) &+ time
+        }
+        for exit in block.exits { count(exit.reason, UInt64(exit.count)) }
+        countInstructions(block)
+        countPages(block)
+        for (event, count) in block.injections {
+            events[EventKey(kind: event.kind.rawValue, vector: event.vector), default: 0] &+= UInt64(count)
+        }
+        for input in block.inputs {
+            let count = UInt64(input.count)
+            if input.kind == .returnedEarly { statistics.steps.returnedEarly &+= count }
+            if input.failed { statistics.steps.failed &+= count }
+            if !input.commit.isEmpty { statistics.steps.committing &+= count }
+            self.count(input.commit, count, \.commits)
+        }
+        for (call, count) in block.calls { add(call, UInt64(count)) }
+        clockAdvances &+= UInt64(block.clockAdvances)
+        statistics.memoryWrites.rawStores &+= UInt64(block.rawStores)
     }
 
-    private mutating func add(_ event: MachineEvent) {
-        switch event {
-        case .advanceClock: return
-        case .createVCPU(let id): cached[id] = .all
-        case .destroyVCPU(let id): cached[id] = nil
-        default: break
-        }
-        statistics.calls.machine += 1
-        statistics.calls.systemCalls += 1
-    }
-
-    private mutating func add(_ call: CallRecord) {
-        let held = cached[call.vcpu] ?? []
+    private mutating func add(_ call: CallRecord, _ count: UInt64) {
         switch call.kind {
         case .getState:
-            statistics.calls.getState += 1
-            if call.cost == .systemCall { statistics.calls.systemCalls += 1 }
-            count(call.flags.intersection(held), \.hits)
-            count(call.flags.subtracting(held), \.misses)
-            cached[call.vcpu] = held.union(call.flags)
+            statistics.calls.getState &+= count
+            if call.cost == .systemCall { statistics.calls.systemCalls &+= count }
+            self.count(call.flags, count, call.cost == .commPage ? \.hits : \.misses)
         case .setState:
-            statistics.calls.setState += 1
-            count(call.flags, \.sets)
-            cached[call.vcpu] = held.union(call.flags)
-        case .inject: statistics.calls.inject += 1
-        case .stop: statistics.calls.stop += 1
+            statistics.calls.setState &+= count
+            self.count(call.flags, count, \.sets)
+        case .inject: statistics.calls.inject &+= count
+        case .stop: statistics.calls.stop &+= count
         }
     }
 
-    private mutating func count(_ flags: StateFlags, _ counter: WritableKeyPath<TraceStatistics.PartCount, UInt64>) {
+    private mutating func count(
+        _ flags: StateFlags, _ count: UInt64, _ counter: WritableKeyPath<TraceStatistics.PartCount, UInt64>
+    ) {
         for (index, part) in VCPUState.parts.enumerated() where flags.contains(part) {
-            parts[index][keyPath: counter] += 1
+            parts[index][keyPath: counter] &+= count
         }
     }
 
-    private mutating func add(_ step: Step) {
-        let retired = step.retired ?? 0
-        statistics.steps.count += 1
-        statistics.steps.instructions &+= retired
-        statistics.steps.clock = step.clock
-        if step.kind == .returnedEarly { statistics.steps.returnedEarly += 1 }
-        if !step.commit.isEmpty { statistics.steps.committing += 1 }
-        if let time = step.time {
-            statistics.steps.guestNanoseconds = (statistics.steps.guestNanoseconds ?? 0) &+ time.guestNanoseconds
-            statistics.steps.vmmNanoseconds = (statistics.steps.vmmNanoseconds ?? 0) &+ time.vmmNanoseconds
-        }
-        statistics.calls.run += 1
-        statistics.calls.systemCalls += 1
-        count(step.commit, \.commits)
-        cached[step.vcpu] = step.cached
-        vcpus[step.vcpu, default: Tally()].count += 1
-        vcpus[step.vcpu, default: Tally()].instructions &+= retired
-        if let event = step.event { events[EventKey(kind: event.kind.rawValue, vector: event.vector), default: 0] += 1 }
-        guard !step.failed else {
-            statistics.steps.failed += 1
-            return
-        }
-        exits[step.exit.reason.code, default: Tally()].count += 1
-        exits[step.exit.reason.code, default: Tally()].instructions &+= retired
-        switch step.exit.reason {
+    private mutating func count(_ reason: ExitReason, _ count: UInt64) {
+        guard count > 0 else { return }
+        exits[reason.code, default: Tally()].count &+= count
+        switch reason {
         case .io(let exit):
-            io[IOKey(port: exit.port, isInput: exit.isInput, operandBytes: exit.operandBytes), default: 0] += 1
-        case .memory(let exit):
-            pages[PageKey(page: exit.gpa.rawValue & ~0xFFF, access: exit.access.rawValue), default: 0] += 1
-        case .readMSR(let exit): msrs[MSRKey(msr: exit.msr, isWrite: false), default: 0] += 1
-        case .writeMSR(let exit): msrs[MSRKey(msr: exit.msr, isWrite: true), default: 0] += 1
+            io[IOKey(port: exit.port, isInput: exit.isInput, operandBytes: exit.operandBytes), default: 0] &+= count
+        case .readMSR(let exit): msrs[MSRKey(msr: exit.msr, isWrite: false), default: 0] &+= count
+        case .writeMSR(let exit): msrs[MSRKey(msr: exit.msr, isWrite: true), default: 0] &+= count
         default: break
         }
     }
 
-    /// The counts so far, sorted.
-    var result: TraceStatistics {
+    /// Instructions by the reason that ended their run. Where some runs have no count, they cannot be told apart.
+    private mutating func countInstructions(_ block: ExitBlock) {
+        guard block.retired.count == block.stepExits.count else { return }
+        var sums = [UInt64](repeating: 0, count: block.exits.count)
+        for (exit, retired) in zip(block.stepExits, block.retired) where Int(exit) < sums.count {
+            sums[Int(exit)] &+= retired
+        }
+        for (exit, sum) in zip(block.exits, sums) { exits[exit.reason.code, default: Tally()].instructions &+= sum }
+    }
+
+    private mutating func countPages(_ block: ExitBlock) {
+        guard !block.gpas.isEmpty else { return }
+        let accesses = block.exits.map { exit -> UInt64? in
+            if case .memory(let memory) = exit.reason { memory.access.rawValue } else { nil }
+        }
+        var gpas = block.gpas[...]
+        for exit in block.stepExits where Int(exit) < accesses.count {
+            guard let access = accesses[Int(exit)] else { continue }
+            guard let gpa = gpas.popFirst() else { return }
+            pages[PageKey(page: gpa & ~0xFFF, access: access), default: 0] &+= 1
+        }
+    }
+
+    /// The counts so far, sorted, with what the trace's own totals say.
+    func result(_ totals: TraceTotals, clock: UInt64) -> TraceStatistics {
         var result = statistics
-        result.exits = exits.sorted { $0.key < $1.key }.map {
+        result.steps.clock = clock
+        result.keyframeCount = totals.keyframeCount
+        result.lostEventCount = totals.lostEvents
+        result.memoryWrites.count = totals.memoryWrites
+        result.memoryWrites.byteCount = totals.memoryWriteBytes
+        // An advance of the clock is no call of NVMM's.
+        result.calls.machine = totals.machineEvents &- min(clockAdvances, totals.machineEvents)
+        result.calls.systemCalls &+= result.calls.machine
+        result.exits = exits.filter { $0.value.count > 0 }.sorted { $0.key < $1.key }.map {
             .init(
                 code: $0.key, reason: ExitReason.name(ofCode: $0.key) ?? "INVALID", count: $0.value.count,
                 instructions: $0.value.instructions)

@@ -26,19 +26,18 @@ public struct TraceStatistics: Hashable, Codable, Sendable {
         /// Runs that installed state.
         public var committing: UInt64 = 0
         public var instructions: UInt64 = 0
-        /// The clock at the end, ticks.
+        /// The clock at the last keyframe, ticks; 0 without one.
         public var clock: UInt64 = 0
-        /// Host time in the guest and in the VMM; nil where the trace holds none.
+        /// Host time in the guest; nil where the trace holds none.
         public var guestNanoseconds: UInt64?
-        public var vmmNanoseconds: UInt64?
     }
 
     public struct ExitCount: Hashable, Codable, Sendable {
-        /// Code and name: `NVMM_VCPU_EXIT_*`.
+        /// Code and name: `NVMM_VCPU_EXIT_*`. A run that failed counts with the exit before it.
         public var code: UInt64
         public var reason: String
         public var count: UInt64
-        /// Retired in the runs that ended so.
+        /// Retired in the runs that ended so; 0 where the backend does not count.
         public var instructions: UInt64
     }
 
@@ -99,7 +98,7 @@ public struct TraceStatistics: Hashable, Codable, Sendable {
 
     public struct PartCount: Hashable, Codable, Sendable {
         public var part: String
-        /// Asked for and found in the comm page, or fetched by a system call.
+        /// Asked for in a getstate that the comm page served, or in one that cost a system call.
         public var hits: UInt64 = 0
         public var misses: UInt64 = 0
         /// Declared by setstate, and installed by a run.
@@ -109,11 +108,13 @@ public struct TraceStatistics: Hashable, Codable, Sendable {
 }
 
 extension TraceStatistics {
-    /// Counts all events of a trace.
+    /// Counts over a trace from its columns, without decoding steps.
+    ///
+    /// - Throws: what is wrong with the first damaged block: counts without it would be wrong in silence.
     public init(of reader: TraceReader) throws(TraceError) {
         var collector = StatisticsCollector()
-        let cursor = try reader.cursor()
-        while let event = try cursor.next() { collector.add(event) }
-        self = collector.result
+        let problems = try reader.scanExits([.injections, .calls, .gpas, .steps, .retired, .time]) { collector.add($0) }
+        if let first = problems.first { throw first }
+        self = collector.result(reader.totals, clock: reader.keyframes.last?.clock ?? 0)
     }
 }

@@ -145,30 +145,31 @@ extension FaultLocator {
             }
         }
 
-        /// - Parameter collects: whether the step's last instructions are added to the history.
+        /// - Parameter collects: whether the step's last instructions are added to the history. They are stepped on
+        ///   the reference: here both still agree, and a fault that counts runs must not see more of them.
         func run(_ step: Step, position: UInt64, collects: Bool) throws(ReplayError) {
-            if collects && step.kind == .entered && !step.failed {
-                try collect(step, position: position)
-            } else {
-                _ = try actual.run(step)
+            _ = try actual.run(step)
+            if let expected {
+                if collects, step.kind == .entered, !step.failed, let budget = ReplayMachine.budget(of: step) {
+                    try collect(step, budget: budget, position: position, on: expected)
+                } else {
+                    _ = try expected.run(step)
+                }
             }
-            if let expected { _ = try expected.run(step) }
             forgetTouched()
         }
 
-        private func collect(_ step: Step, position: UInt64) throws(ReplayError) {
-            guard let budget = ReplayMachine.budget(of: step) else {
-                _ = try actual.run(step)
-                return
-            }
-            let vcpu = try actual.vcpu(step.vcpu)
-            let code = GuestCode(machine: actual.machine)
-            try actual.prepare(step)
+        private func collect(
+            _ step: Step, budget: UInt64, position: UInt64, on machine: ReplayMachine
+        ) throws(ReplayError) {
+            let vcpu = try machine.vcpu(step.vcpu)
+            let code = GuestCode(machine: machine.machine)
+            try machine.prepare(step)
             let lead = budget > UInt64(historyCount) ? budget - UInt64(historyCount) : 0
-            guard try actual.run(step.vcpu, budget: lead).exit.reason == .none else { return }
+            guard try machine.run(step.vcpu, budget: lead).exit.reason == .none else { return }
             for _ in lead..<budget {
                 let place = code.instruction(at: vcpu.saveState(), step: position)
-                let outcome = try actual.run(step.vcpu, budget: 1)
+                let outcome = try machine.run(step.vcpu, budget: 1)
                 // An instruction that exits is seen again when it completes, if it does.
                 if outcome.retired != 0 { remember(place) }
                 guard outcome.exit.reason == .none else { return }

@@ -216,6 +216,8 @@ extension ReplayMachine {
         } catch {
             throw .machineRefused(error, step: step)
         }
+        // Before the VCPUs: a backend may keep their time-stamp counters as distances from the machine's clock.
+        try restoreMachine(keyframe)
         for image in keyframe.vcpus {
             let vcpu = try vcpu(image.id)
             do {
@@ -231,7 +233,9 @@ extension ReplayMachine {
             page.event = image.event
             page.stop = image.stop
         }
-        // Last: creating and restoring VCPUs may move a clock.
+    }
+
+    private func restoreMachine(_ keyframe: Keyframe) throws(ReplayError) {
         do {
             try machine.restorePrivateState(keyframe.machinePrivateState)
         } catch {

@@ -38,6 +38,11 @@ public struct ExitBlock: Sendable {
     public var injections: [(event: VCPUEvent, count: Int)] = []
     /// Calls between the steps, and after the last of them where the epoch ends.
     public var calls: [(call: CallRecord, count: Int)] = []
+    /// What the runs consumed, each combination with its count; with ``ScanColumns/injections``.
+    public var inputs: [(commit: StateFlags, kind: RunKind, failed: Bool, count: Int)] = []
+    /// Advances of the clock, and stores found by comparing pages; with ``ScanColumns/calls``.
+    public var clockAdvances = 0
+    public var rawStores = 0
     /// Of the MEMORY exits, in order.
     public var gpas: [UInt64] = []
     /// For each step, its place in ``exits``.
@@ -91,8 +96,14 @@ extension TraceReader {
                 let templateInputs = try columns.values(.templateInput, count: steps.count)
                 var inputCounts = [Int](repeating: 0, count: inputs.count)
                 try add(counts, templateInputs, .templateInput, entry, inputs.count) { inputCounts[$0] += $1 }
-                for (input, count) in zip(inputs, inputCounts) where input.flags & InputFlags.event != 0 {
-                    block.injections.append((input.event, count))
+                for (input, count) in zip(inputs, inputCounts) {
+                    if input.flags & InputFlags.event != 0 { block.injections.append((input.event, count)) }
+                    block.inputs.append(
+                        (
+                            StateFlags(rawValue: input.commit),
+                            input.flags & InputFlags.early != 0 ? .returnedEarly : .entered,
+                            input.flags & InputFlags.failed != 0, count
+                        ))
                 }
             }
             if wanted.contains(.calls) {
@@ -106,7 +117,10 @@ extension TraceReader {
             }
         }
         if wanted.contains(.calls) {
-            block.calls = try BlockDecoder.calls(columns, vcpu: entry.vcpu, stepCounts: patternCounts)
+            let other = try BlockDecoder.calls(columns, vcpu: entry.vcpu, stepCounts: patternCounts)
+            block.calls = other.calls
+            block.clockAdvances = other.clockAdvances
+            block.rawStores = other.rawStores
         }
         if wanted.contains(.gpas) { block.gpas = try columns.values(.gpa) ?? zeros(block, ExitWords.memory) }
         if wanted.contains(.retired) { block.retired = try columns.values(.retired) ?? [] }
@@ -143,16 +157,17 @@ extension InputTuple {
 }
 
 extension BlockDecoder {
-    /// Calls of all patterns, each as often as steps have it (the trailing one once more).
+    /// Calls and other events of all patterns, each as often as steps have it (the trailing one once more).
     static func calls(
         _ columns: BlockColumns, vcpu: UInt32, stepCounts: [Int]
-    ) throws(TraceError) -> [(call: CallRecord, count: Int)] {
+    ) throws(TraceError) -> (calls: [(call: CallRecord, count: Int)], clockAdvances: Int, rawStores: Int) {
         let table = try patterns(columns)
         guard stepCounts.count <= table.ranges.count else {
             throw .malformed(.indexOutOfRange, TracePlace(frame: columns.offset, column: .templatePattern))
         }
         var places: [CallRecord: Int] = [:]
         var result: [(call: CallRecord, count: Int)] = []
+        var (clockAdvances, rawStores) = (0, 0)
         for (pattern, range) in table.ranges.enumerated() {
             var count = pattern < stepCounts.count ? stepCounts[pattern] : 0
             if pattern == table.trailing && pattern > 0 { count += 1 }
@@ -160,6 +175,8 @@ extension BlockDecoder {
             var reader = ByteReader(table.reader.bytes, range: range, place: table.reader.place)
             while !reader.isAtEnd {
                 let op = try reader.varint()
+                if op & 7 == PatternOp.advance { clockAdvances += count }
+                if op & 7 == PatternOp.memoryWrite, op & PatternOp.rawStore != 0 { rawStores += count }
                 guard op & 7 == PatternOp.call else { continue }
                 let call = try reader.call(op: op, vcpu: vcpu)
                 if let place = places[call] {
@@ -170,7 +187,7 @@ extension BlockDecoder {
                 }
             }
         }
-        return result
+        return (result, clockAdvances, rawStores)
     }
 }
 

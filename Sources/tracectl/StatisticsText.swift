@@ -10,9 +10,8 @@ func text(of statistics: TraceStatistics) -> String {
     if steps.returnedEarly + steps.failed > 0 {
         lines.append("  \(grouped(steps.returnedEarly)) returned early, \(grouped(steps.failed)) failed")
     }
-    if let guest = steps.guestNanoseconds, let vmm = steps.vmmNanoseconds {
-        let (guestSeconds, vmmSeconds) = (decimals(Double(guest) / 1e9), decimals(Double(vmm) / 1e9))
-        lines.append("  host time: \(guestSeconds) s in the guest, \(vmmSeconds) s in the VMM")
+    if let guest = steps.guestNanoseconds {
+        lines.append("  host time: \(decimals(Double(guest) / 1e9)) s in the guest")
     }
     let total = max(statistics.exits.reduce(0) { $0 + $1.count }, 1)
     lines += table(
