@@ -26,11 +26,13 @@ func about<Result>(_ path: String, _ body: () throws -> Result) throws -> Result
     }
 }
 
+/// Named apart from the others, which it calls: overloads that differ in the error's type alone would call themselves.
+///
 /// - Returns: nil for what is not ours: the argument parser renders its own.
-func sentence(for error: any Error) -> String? {
+func sentence(forAny error: any Error) -> String? {
     switch error {
     case let error as Trouble:
-        guard let cause = sentence(for: error.cause) else { return "\(error.path): \(error.cause)" }
+        guard let cause = sentence(forAny: error.cause) else { return "\(error.path): \(error.cause)" }
         return "\(error.path): \(cause)"
     case let error as PlainTrouble: return error.sentence
     case let error as MachineError: return sentence(for: error)

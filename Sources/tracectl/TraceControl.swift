@@ -30,7 +30,7 @@ struct TraceControl: ParsableCommand {
             Glibc.exit(status.rawValue)
         } catch {
             StandardOutput.flush()
-            guard let sentence = sentence(for: error) else { exit(withError: error) }
+            guard let sentence = sentence(forAny: error) else { exit(withError: error) }
             StandardError.line("tracectl: \(sentence)")
             Glibc.exit(ExitStatus.trouble.rawValue)
         }

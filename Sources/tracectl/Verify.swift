@@ -1,6 +1,8 @@
 // tracectl verify: every checksum of a trace, without interpreting more than needed.
 
 import ArgumentParser
+import SystemPackage
+import TraceFile
 
 struct Verify: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -14,5 +16,19 @@ struct Verify: ParsableCommand {
     @Argument(help: "The trace.", completion: .file(extensions: ["vmtrace"]))
     var trace: String
 
-    func run() throws {}
+    func run() throws {
+        let report = try about(trace) { try verifyTrace(path: FilePath(trace)) }
+        let what =
+            "\(counted(report.frameCount, "frame")), \(counted(report.stepCount, "step")), \(sized(report.byteCount))"
+        guard report.isIntact else {
+            StandardOutput.line("damaged: \(what)")
+            for problem in report.problems { StandardOutput.line("  " + sentence(for: problem)) }
+            throw ExitStatus.difference
+        }
+        guard report.isComplete else {
+            StandardOutput.line("not closed: \(what), all of them sound; tracectl repair completes it")
+            throw ExitStatus.difference
+        }
+        StandardOutput.line("sound: \(what)")
+    }
 }
