@@ -15,6 +15,7 @@ func withLittleEndian<Failure: Error>(
     _ value: UInt64, byteCount: Int, _ body: (RawSpan) throws(Failure) -> Void
 ) throws(Failure) {
     let word: InlineArray<1, UInt64> = [value.littleEndian]
+    // SAFETY: the word outlives the call of body.
     try unsafe body(word.span.bytes.extracting(first: byteCount))
 }
 

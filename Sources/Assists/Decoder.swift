@@ -14,7 +14,6 @@ struct DecodedInstruction {
     let repeats: Repeat
     /// Explicit operands first, as in the manuals; then the implicit ones.
     let operands: [ZydisDecodedOperand]
-    let explicitCount: Int
 
     enum Repeat { case none, whileCount, whileEqual, whileNotEqual }
 
@@ -25,7 +24,8 @@ struct DecodedInstruction {
 
     /// - Returns: nil where the bytes are no instruction.
     init?(_ bytes: [UInt8], is64Bit: Bool, isBig: Bool) {
-        let mode = is64Bit ? ZYDIS_MACHINE_MODE_LONG_64 : isBig ? ZYDIS_MACHINE_MODE_LEGACY_32 : ZYDIS_MACHINE_MODE_LEGACY_16
+        let mode =
+            is64Bit ? ZYDIS_MACHINE_MODE_LONG_64 : isBig ? ZYDIS_MACHINE_MODE_LEGACY_32 : ZYDIS_MACHINE_MODE_LEGACY_16
         let stack = is64Bit ? ZYDIS_STACK_WIDTH_64 : isBig ? ZYDIS_STACK_WIDTH_32 : ZYDIS_STACK_WIDTH_16
         var decoder = ZydisDecoder()
         var instruction = unsafe ZydisDecodedInstruction()
@@ -44,11 +44,11 @@ struct DecodedInstruction {
             attributes & Self.hasREP != 0
             ? .whileCount
             : attributes & Self.hasREPE != 0 ? .whileEqual : attributes & Self.hasREPNE != 0 ? .whileNotEqual : .none
-        explicitCount = Int(unsafe instruction.operand_count_visible)
         self.operands = Array(operands.prefix(Int(unsafe instruction.operand_count)))
     }
 
-    // ZYDIS_ATTRIB_HAS_REP, _REPE and _REPNE: macros with casts, which Swift does not import. Held by DecoderTests.
+    // ZYDIS_ATTRIB_HAS_REP, _REPE and _REPNE: macros with casts, which Swift does not import.
+    // Held by the REP cases of MemoryAssistTests.
     static let hasREP: UInt64 = 1 << 28
     static let hasREPE: UInt64 = 1 << 29
     static let hasREPNE: UInt64 = 1 << 30

@@ -128,7 +128,9 @@ struct Emulation {
         case ZYDIS_OPERAND_TYPE_IMMEDIATE:
             return unsafe operand.imm.value.u
         case ZYDIS_OPERAND_TYPE_MEMORY:
-            guard (1...8).contains(count), let address = try address(operand, bias: bias, byteCount: count) else { return nil }
+            guard (1...8).contains(count), let address = try address(operand, bias: bias, byteCount: count) else {
+                return nil
+            }
             return try guest.load(address, byteCount: count)
         default: return nil
         }

@@ -70,7 +70,8 @@ struct PageWalk {
             if entry & 1 << 63 != 0 { protection.remove(.execute) }
             if shift == 12 || (entry & Self.largePage != 0 && shift <= 30) {
                 let offsetMask = (1 as UInt64) << shift - 1
-                return Translation(gpa: GPA(entry & Self.addressMask & ~offsetMask | gva & offsetMask), protection: protection)
+                return Translation(
+                    gpa: GPA(entry & Self.addressMask & ~offsetMask | gva & offsetMask), protection: protection)
             }
             table = entry & Self.addressMask
             shift -= 9

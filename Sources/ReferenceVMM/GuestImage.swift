@@ -27,7 +27,6 @@ public enum GuestImage {
         }
     }
 
-    /// - Parameter end: highest address after the range that counts as memory.
     private static func store(_ bytes: ArraySlice<UInt8>, at address: UInt64, in memory: PCMemory) throws(PCError) {
         // What lies in the video hole would never be seen.
         let end = address &+ UInt64(bytes.count)
@@ -146,7 +145,8 @@ public enum GuestImage {
             }
             // Memory starts as zeros, so p_memsz needs no filling; it must fit, though.
             let memoryBytes = try number(bytes, header + (is64 ? 40 : 20), width)
-            guard physical <= UInt64(memory.ram.byteCount), memoryBytes <= UInt64(memory.ram.byteCount) - physical else {
+            guard physical <= UInt64(memory.ram.byteCount), memoryBytes <= UInt64(memory.ram.byteCount) - physical
+            else {
                 throw .imageDoesNotFit(
                     gpa: GPA(physical), byteCount: Int(clamping: memoryBytes), memoryBytes: memory.ram.byteCount)
             }

@@ -24,6 +24,9 @@ extension PC {
     }
 
     private func setLine(_ line: Int, _ level: Bool) {
+        let bit: UInt16 = 1 << UInt16(line)
+        guard (lineLevels & bit != 0) != level else { return }
+        lineLevels ^= bit
         interrupts.set(line: line, level)
         // The timer is wired to input 2 of the I/O APIC, where the cascade would be.
         ioAPIC.set(line: line == 0 ? 2 : line, level)

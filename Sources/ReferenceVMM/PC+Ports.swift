@@ -66,7 +66,9 @@ extension PC: AssistCallbacks {
 
     /// PMBASE and the enable bit are in the power management function's configuration space.
     private func powerManagementOffset(_ port: UInt16) -> UInt16? {
-        guard let function = bus.function(at: Chipset440FX.powerManagement), function.bytes[0x80] & 1 != 0 else { return nil }
+        guard let function = bus.function(at: Chipset440FX.powerManagement), function.bytes[0x80] & 1 != 0 else {
+            return nil
+        }
         let base = UInt16(truncatingIfNeeded: function.word(0x40) & 0xFFC0)
         return port >= base && port - base < 64 ? port - base : nil
     }

@@ -1,4 +1,4 @@
-// The PC's main loop: who runs, what is injected before, what an exit asks for. nvmm-clients do the same: QEMU's
+// The PC's main loop: who runs, what is injected before, what an exit asks for. QEMU's
 // `target/i386/nvmm` is the model.
 
 import Assists
@@ -59,7 +59,6 @@ extension PC {
         var used: UInt64 = 0
         let length = nextSliceLength()
         while used < length, !processor.isHalted, !processor.waitsForStartUp, ending == nil, !isReached(limits) {
-            if used != 0 { advanceDevices() }
             let result: RunResult
             do {
                 try prepareEntry(processor)

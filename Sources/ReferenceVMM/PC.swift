@@ -31,6 +31,8 @@ public final class PC {
     var ending: PCOutcome?
     var failure: VCPUError?
     var nextProcessor = 0
+    /// Levels of the sixteen interrupt lines, one bit each.
+    var lineLevels: UInt16 = 0
     /// Slices so far.
     var slices: UInt64 = 0
     private var tally = [UInt64](repeating: 0, count: ExitReason.names.count)
@@ -42,7 +44,9 @@ public final class PC {
     /// Exits so far by reason, named as ``ExitReason/name``. Runs that did not enter the guest count too.
     public var exitCounts: [String: UInt64] {
         var counts: [String: UInt64] = [:]
-        for (index, entry) in ExitReason.names.enumerated() where tally[index] != 0 { counts[entry.name] = tally[index] }
+        for (index, entry) in ExitReason.names.enumerated() where tally[index] != 0 {
+            counts[entry.name] = tally[index]
+        }
         return counts
     }
 

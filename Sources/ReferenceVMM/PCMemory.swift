@@ -30,6 +30,7 @@ final class PCMemory: FirmwareConfiguration.Memory {
         }
         if let firmware {
             let rom = try machine.hvaMap(byteCount: firmware.count)
+            // SAFETY: the bytes outlive the call, which copies them.
             try unsafe machine.write(rom, at: 0, firmware.span.bytes)
             let top = (1 as UInt64) << 32 - UInt64(firmware.count)
             try machine.gpaMap(
@@ -87,6 +88,7 @@ final class PCMemory: FirmwareConfiguration.Memory {
     }
 
     private func store(at offset: Int, _ bytes: ArraySlice<UInt8>) {
+        // SAFETY: the bytes outlive the call, which copies them.
         do { try unsafe machine.write(ram, at: offset, bytes.span.bytes) } catch { failure = failure ?? error }
     }
 

@@ -88,7 +88,8 @@ import Testing
         let guest = try AssistedGuest(.protected32, code: [0x6E])
         guest.vcpu.commPage.state[.rsi] = 0x5000
         guest.vcpu.commPage.state[.rdx] = 0x19
-        let exit = IOExit(isInput: false, port: 0x19, segment: .ds, addressBytes: 4, operandBytes: 1, isString: true, npc: 0x1001)
+        let exit = IOExit(
+            isInput: false, port: 0x19, segment: .ds, addressBytes: 4, operandBytes: 1, isString: true, npc: 0x1001)
         guest.vcpu.commPage.state[.ds].limit = 0x4FFF
         #expect(throws: AssistError.segmentViolation(.ds, offset: 0x5000)) {
             try assistIO(guest.vcpu, guest.machine, exit: exit, callbacks: guest.device)

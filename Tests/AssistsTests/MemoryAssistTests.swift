@@ -79,7 +79,9 @@ private func cases() -> [AssistCase] {
     }
     add("PUSH [rBX]", [0xFF, 0x33], wide: false)
     add("POP [rBX]", [0x8F, 0x03], wide: false)
-    for (name, opcode) in [("MOVS", 0xA4), ("CMPS", 0xA6), ("STOS", 0xAA), ("LODS", 0xAC), ("SCAS", 0xAE)] as [(String, UInt8)] {
+    for (name, opcode) in [("MOVS", 0xA4), ("CMPS", 0xA6), ("STOS", 0xAA), ("LODS", 0xAC), ("SCAS", 0xAE)]
+        as [(String, UInt8)]
+    {
         add("\(name)B", [opcode], wide: false)
         add(name, [opcode | 1])
         add("REP \(name)B", [0xF3, opcode], wide: false)
@@ -116,7 +118,11 @@ private func cases() -> [AssistCase] {
             registers[GPR.rdi.rawValue] = start + 40
             registers[GPR.rsp.rawValue] = AssistedGuest.stack
             // Half of the time what CMPXCHG and SCAS look for is there.
-            if round % 2 == 0 { registers[GPR.rax.rawValue] = data[16..<24].enumerated().reduce(0) { $0 | UInt64($1.element) << UInt64($1.offset * 8) } }
+            if round % 2 == 0 {
+                registers[GPR.rax.rawValue] = data[16..<24].enumerated().reduce(0) {
+                    $0 | UInt64($1.element) << UInt64($1.offset * 8)
+                }
+            }
             let flags: UInt64 = 2 | random.next() & 0x8D5 | (round % 5 == 4 ? 0x400 : 0)
 
             let native = try AssistedGuest(test.mode, code: test.bytes, dataIsMemory: true, data: data)

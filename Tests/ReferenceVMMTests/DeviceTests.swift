@@ -139,11 +139,14 @@ import Testing
 
     @Test func `what was written as time is read back`() {
         let clock = RealTimeClock(startSeconds: 0)
-        for (index, value) in [(0, 0x12), (2, 0x34), (4, 0x17), (7, 0x31), (8, 0x12), (9, 0x99), (0x32, 0x19)] as [(UInt8, UInt8)] {
+        for (index, value) in [(0, 0x12), (2, 0x34), (4, 0x17), (7, 0x31), (8, 0x12), (9, 0x99), (0x32, 0x19)]
+            as [(UInt8, UInt8)]
+        {
             clock.write(port: 0x70, index, at: 5)
             clock.write(port: 0x71, value, at: 5)
         }
-        #expect([0x32, 9, 8, 7, 4, 2, 0].map { register(clock, $0, at: 5) } == [0x19, 0x99, 0x12, 0x31, 0x17, 0x34, 0x12])
+        #expect(
+            [0x32, 9, 8, 7, 4, 2, 0].map { register(clock, $0, at: 5) } == [0x19, 0x99, 0x12, 0x31, 0x17, 0x34, 0x12])
     }
 }
 

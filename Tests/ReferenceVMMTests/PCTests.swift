@@ -90,7 +90,9 @@ private func pc(_ code: [UInt8], vcpuCount: Int = 1) throws -> PC {
         image += little(2, 2) + little(62, 2) + little(1, 4) + little(0x10_0000, 8) + little(64, 8)
         image += little(0, 8) + little(0, 4) + little(64, 2) + little(56, 2) + little(1, 2) + little(0, 6)
         // mov rax, 0x1122334455667788; shr rax, 56; out 0xf4, al
-        let code: [UInt8] = [0x48, 0xB8, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 0x48, 0xC1, 0xE8, 56, 0xE6, 0xF4]
+        let code: [UInt8] = [
+            0x48, 0xB8, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 0x48, 0xC1, 0xE8, 56, 0xE6, 0xF4,
+        ]
         image += little(1, 4) + little(5, 4) + little(120, 8) + little(0x10_0000, 8) + little(0x10_0000, 8)
         image += little(UInt64(code.count), 8) + little(UInt64(code.count), 8) + little(4096, 8) + code
         guard case .elf = GuestImage.detect(image) else {
@@ -153,8 +155,10 @@ private func pc(_ code: [UInt8], vcpuCount: Int = 1) throws -> PC {
     @Test func `random accesses to all ports and device pages never trap`() throws {
         var random = SeededGenerator(seed: 0xD1CE)
         let ports: [UInt16] = [
-            0x20, 0x21, 0xA0, 0xA1, 0x4D0, 0x4D1, 0x40, 0x41, 0x42, 0x43, 0x61, 0x60, 0x64, 0x70, 0x71, 0x92, 0x1F0, 0x1F1,
-            0x1F2, 0x1F3, 0x1F4, 0x1F5, 0x1F6, 0x1F7, 0x3F6, 0x3F8, 0x3F9, 0x3FA, 0x3FB, 0x3FC, 0x402, 0x510, 0x511, 0x514,
+            0x20, 0x21, 0xA0, 0xA1, 0x4D0, 0x4D1, 0x40, 0x41, 0x42, 0x43, 0x61, 0x60, 0x64, 0x70, 0x71, 0x92, 0x1F0,
+            0x1F1,
+            0x1F2, 0x1F3, 0x1F4, 0x1F5, 0x1F6, 0x1F7, 0x3F6, 0x3F8, 0x3F9, 0x3FA, 0x3FB, 0x3FC, 0x402, 0x510, 0x511,
+            0x514,
             0x518, 0xCF8, 0xCFC, 0xCFD, 0xCFE, 0xCFF, 0x600, 0x604, 0x608,
         ]
         for _ in 0..<4 {
@@ -171,7 +175,8 @@ private func pc(_ code: [UInt8], vcpuCount: Int = 1) throws -> PC {
                     var access = MemoryAccess(
                         vcpu: UInt32.random(in: 0...2, using: &random),
                         gpa: GPA(page + UInt64.random(in: 0...0x400, using: &random)),
-                        isWrite: Bool.random(using: &random), byteCount: [1, 2, 4, 8].randomElement(using: &random) ?? 4,
+                        isWrite: Bool.random(using: &random),
+                        byteCount: [1, 2, 4, 8].randomElement(using: &random) ?? 4,
                         value: random.next())
                     guest.access(&access)
                 } else {

@@ -109,7 +109,8 @@ final class LocalAPIC {
     func matches(_ message: InterruptMessage) -> Bool {
         if !message.isLogical { return message.destination == 0xFF || message.destination == id }
         if destinationFormat >> 28 == 0xF { return message.destination & logicalDestination != 0 }
-        return message.destination >> 4 == logicalDestination >> 4 && message.destination & logicalDestination & 0xF != 0
+        return message.destination >> 4 == logicalDestination >> 4
+            && message.destination & logicalDestination & 0xF != 0
     }
 
     // MARK: - Timer
