@@ -61,7 +61,8 @@ public struct TraceComparison: Hashable, Encodable, Sendable {
     public init(_ left: TraceReader, _ right: TraceReader, windowSteps: Int = 256) throws(TraceError) {
         headerFields = Self.compare(left.header, right.header)
         var aligner = StepAligner(
-            left: StepWindow(try left.cursor()), right: StepWindow(try right.cursor()), windowSteps: max(windowSteps, 1))
+            left: StepWindow(try left.cursor()), right: StepWindow(try right.cursor()), windowSteps: max(windowSteps, 1)
+        )
         try aligner.run(into: &self)
     }
 

@@ -31,7 +31,7 @@ public struct Divergence: Hashable, Encodable, Sendable {
     /// The instruction at the recorded exit's RIP, and at the replayed one where that is another.
     public var instructionAtExit: InstructionPlace?
     public var instructionAtActualExit: InstructionPlace?
-    /// The last instructions that the replay executed before the wrong one or, where that is not known, before the exit.
+    /// The last instructions executed before the wrong one or, where that is not known, before the exit.
     public var instructionsBefore: [InstructionPlace]
     /// The instruction that the backend executed otherwise than the reference backend; nil without a reference.
     public var wrongInstruction: WrongInstruction?
@@ -39,7 +39,7 @@ public struct Divergence: Hashable, Encodable, Sendable {
     public var referenceAgreesWithReplay: Bool
     /// The last events of the trace before and with the divergent step.
     public var lastEvents: [RecentEvent]
-    /// Ranges of guest memory that differ, at most ``memoryRangesMax``; the expected side is the trace or the reference.
+    /// Ranges of guest memory that differ, at most ``memoryRangesMax``; expected is the trace, or the reference.
     public var memory: [MemoryDifference]
     public var memoryWasCompared: Bool
     /// Memory and private state were equal after this many steps; nil: never compared.

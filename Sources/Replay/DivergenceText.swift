@@ -68,7 +68,9 @@ extension Divergence {
         }
         guard let wrong = wrongInstruction else { return }
         let place = "step \(wrong.place.step), after \(wrong.index) instructions of it:"
-        let title = wrong.isEventDelivery ? "Wrong delivery of the event that interrupted this instruction" : "Wrong instruction"
+        let title =
+            wrong.isEventDelivery
+            ? "Wrong delivery of the event that interrupted this instruction" : "Wrong instruction"
         lines += ["", "\(title), \(place)", Self.line(wrong.place)]
         if !wrong.fields.isEmpty { lines += Self.table(wrong.fields) }
         lines += wrong.memory.flatMap(Self.lines)
@@ -100,10 +102,11 @@ extension Divergence {
 
     private static func lines(_ difference: MemoryDifference) -> [String] {
         let place = difference.gpa.map { "gpa \(hex($0))" } ?? "not mapped"
+        let count = difference.byteCount == 1 ? "1 byte" : "\(difference.byteCount) bytes"
         let cut = difference.byteCount > difference.expected.count ? " ..." : ""
         return [
             "* object \(difference.object) offset \(hex(UInt64(clamping: difference.offset), digits: 8)), "
-                + "\(place), \(difference.byteCount) bytes",
+                + "\(place), \(count)",
             "    expected  \(hexBytes(difference.expected))\(cut)",
             "    actual    \(hexBytes(difference.actual))\(cut)",
         ]

@@ -10,13 +10,18 @@ public enum EventText {
         switch event {
         case .machine(let event): line(event)
         case .memoryWrite(let write):
-            "\(write.isRawStore ? "raw store" : "write") object \(write.object) offset \(shortHex(UInt64(clamping: write.offset)))"
-                + ", \(write.bytes.count) bytes: " + prefix(write.bytes)
+            line(write)
         case .call(let call): line(call)
         case .step(let step): line(step)
         case .keyframe(let keyframe): "keyframe after \(keyframe.stepCount) steps, clock \(keyframe.clock)"
         case .loss(let loss): "\(loss.eventCount) events lost: \(loss.reason)"
         }
+    }
+
+    private static func line(_ write: MemoryWrite) -> String {
+        let kind = write.isRawStore ? "raw store" : "write"
+        let place = "object \(write.object) offset \(shortHex(UInt64(clamping: write.offset)))"
+        return "\(kind) \(place), \(write.bytes.count) bytes: " + prefix(write.bytes)
     }
 
     private static func prefix(_ bytes: [UInt8]) -> String {

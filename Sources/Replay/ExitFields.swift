@@ -55,7 +55,9 @@ enum ExitFields {
 extension Protection {
     /// `read`, `write`, `execute`, joined by `|`.
     var name: String {
-        let names: [(Protection, String)] = [(.read, "read"), (.write, "write"), (.execute, "execute"), (.user, "user")]
+        let names: [(Protection, String)] = [
+            (.read, "read"), (.write, "write"), (.execute, "execute"), (.user, "user"),
+        ]
         let present = names.filter { contains($0.0) }.map(\.1)
         return present.isEmpty ? "none" : present.joined(separator: "|")
     }

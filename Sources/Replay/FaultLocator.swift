@@ -60,7 +60,7 @@ struct FaultLocator {
     ) throws(ReplayError) -> (wrong: WrongInstruction?, before: [InstructionPlace]) {
         let pair = try Pair(self)
         let found = try pair.drive(until: target, inclusive: false) { (step, position) throws(ReplayError) in
-            let isNear = target - position <= UInt64(options.historyCount)
+            let isNear = target &- position <= UInt64(options.historyCount)
             try pair.run(step, position: position, collects: isNear)
         }
         guard let step = found, step.kind == .entered else { return (nil, []) }
@@ -125,8 +125,10 @@ extension FaultLocator {
                 do { next = try cursor.next() } catch { throw .trace(error) }
                 guard let event = next else { return nil }
                 switch event {
-                case .machine(let event): if !needsKeyframe { try both { (machine) throws(ReplayError) in try machine.apply(event) } }
-                case .memoryWrite(let write): if !needsKeyframe { try both { (machine) throws(ReplayError) in try machine.apply(write) } }
+                case .machine(let event):
+                    if !needsKeyframe { try both { (machine) throws(ReplayError) in try machine.apply(event) } }
+                case .memoryWrite(let write):
+                    if !needsKeyframe { try both { (machine) throws(ReplayError) in try machine.apply(write) } }
                 case .keyframe(let keyframe):
                     guard needsKeyframe else { continue }
                     try both { (machine) throws(ReplayError) in try machine.load(keyframe, from: locator.reader) }
@@ -138,7 +140,7 @@ extension FaultLocator {
                     if position == end && !inclusive { return step }
                     try execute(step, position)
                     if position == end { return nil }
-                    position += 1
+                    position &+= 1
                 case .call: break
                 case .loss: return nil
                 }
@@ -252,7 +254,9 @@ extension FaultLocator {
             while index <= step.retired ?? 0 {
                 let place = code.instruction(at: vcpu.saveState(), step: position)
                 let (outcome, difference) = try runAndCompare(step.vcpu, budget: 1)
-                if comparing && !difference.isEmpty { return (wrong(place, index, difference, isDelivery: false), history) }
+                if comparing && !difference.isEmpty {
+                    return (wrong(place, index, difference, isDelivery: false), history)
+                }
                 guard outcome.exit.reason == .none else { break }
                 remember(place)
                 index += 1

@@ -55,7 +55,9 @@ struct GuestCode {
         var table = root
         for shift in shifts {
             let index = linear >> shift & ((1 << indexBits) - 1)
-            guard let entry = load(table + index * entryBytes, byteCount: entryBytes), entry & 1 != 0 else { return nil }
+            guard let entry = load(table + index * entryBytes, byteCount: entryBytes), entry & 1 != 0 else {
+                return nil
+            }
             let frame = entry & (entryBytes == 8 ? 0x000F_FFFF_FFFF_F000 : 0xFFFF_F000)
             let isLeaf = shift == 12 || (shift <= 30 && entry & 1 << 7 != 0)
             if isLeaf {

@@ -20,7 +20,9 @@ struct KeyframeComparison {
         var ranges = MemoryComparison(gpaRanges: machine.gpaRanges)
         for image in keyframe.objects {
             guard let object = machine.objects[image.object], object.byteCount == image.byteCount else {
-                add("object \(image.object) bytes", "\(image.byteCount)", "\(machine.objects[image.object]?.byteCount ?? 0)")
+                add(
+                    "object \(image.object) bytes", "\(image.byteCount)",
+                    "\(machine.objects[image.object]?.byteCount ?? 0)")
                 continue
             }
             let touched = machine.takeTouchedPages(of: image.object)
@@ -37,7 +39,8 @@ struct KeyframeComparison {
                 guard !object.withBytes(range, { ReplayMachine.equal($0, content) }), !ranges.isFull else { continue }
                 ranges.compare(
                     object: image.object, offset: range.lowerBound,
-                    expected: content ?? [UInt8](repeating: 0, count: pageBytes), actual: object.withBytes(range) { $0.array })
+                    expected: content ?? [UInt8](repeating: 0, count: pageBytes),
+                    actual: object.withBytes(range) { $0.array })
             }
         }
         memory = ranges.differences
@@ -81,7 +84,8 @@ struct KeyframeComparison {
     private mutating func addBytes(_ name: String, _ expected: [UInt8], _ actual: [UInt8]) {
         guard expected != actual else { return }
         add(name + " bytes", "\(expected.count)", "\(actual.count)")
-        guard let place = zip(expected, actual).enumerated().first(where: { $0.element.0 != $0.element.1 })?.offset else {
+        guard let place = zip(expected, actual).enumerated().first(where: { $0.element.0 != $0.element.1 })?.offset
+        else {
             return
         }
         add(

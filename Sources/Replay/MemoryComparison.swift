@@ -43,7 +43,8 @@ struct MemoryComparison {
             let range = page * pageBytes..<(page + 1) * pageBytes
             let isEqual = expected.withBytes(range) { left in
                 actual.withBytes(range) { right in
-                    for index in stride(from: 0, to: pageBytes, by: 8) where left.word(at: index) != right.word(at: index) {
+                    for index in stride(from: 0, to: pageBytes, by: 8)
+                    where left.word(at: index) != right.word(at: index) {
                         return false
                     }
                     return true

@@ -88,7 +88,9 @@ extension ReplayMachine {
             throw .tooMuchMemory(byteCount: overflow ? .max : sum, limit: memoryBytesMax)
         }
         guard objects[ordinal] == nil else { throw .unknownObject(ordinal: ordinal, step: step) }
-        do { objects[ordinal] = try machine.hvaMap(byteCount: byteCount) } catch { throw .machineRefused(error, step: step) }
+        do { objects[ordinal] = try machine.hvaMap(byteCount: byteCount) } catch {
+            throw .machineRefused(error, step: step)
+        }
         mappedBytes = sum
     }
 
@@ -244,7 +246,9 @@ extension ReplayMachine {
     }
 
     private func loadMap(_ keyframe: Keyframe) throws(ReplayError) {
-        guard gpaRanges != keyframe.gpaRanges || Set(objects.keys) != Set(keyframe.objects.map(\.object)) else { return }
+        guard gpaRanges != keyframe.gpaRanges || Set(objects.keys) != Set(keyframe.objects.map(\.object)) else {
+            return
+        }
         for range in gpaRanges { try apply(.gpaUnmap(gpa: range.gpa, byteCount: range.byteCount)) }
         for ordinal in objects.keys.sorted() where !keyframe.objects.contains(where: { $0.object == ordinal }) {
             try apply(.hvaUnmap(object: ordinal))

@@ -13,7 +13,7 @@ final class ReplayRun {
     private let startKeyframe: Int?
     private var report = ReplayReport()
 
-    /// Steps before the present place.
+    /// Steps before the present place. Keyframes of a damaged trace may set it to any number: it wraps.
     private var position: UInt64 = 0
     /// Why the next steps cannot be executed, until a keyframe.
     private var gap: String?
@@ -54,7 +54,7 @@ final class ReplayRun {
             }
             isFirst = false
             try execute(event)
-            if case .step = event, (position - report.firstStep) % 4096 == 0 { progress(here) }
+            if case .step = event, (position &- report.firstStep) % 4096 == 0 { progress(here) }
         }
         guard position > options.from || (position == 0 && options.from == 0) else { throw .noSuchStep(options.from) }
         report.endStep = position
@@ -62,7 +62,7 @@ final class ReplayRun {
         return report
     }
 
-    private var here: ReplayProgress { ReplayProgress(stepsDone: position - report.firstStep, step: position) }
+    private var here: ReplayProgress { ReplayProgress(stepsDone: position &- report.firstStep, step: position) }
 
     private func execute(_ event: TraceEvent) throws(ReplayError) {
         machine.step = position
@@ -74,7 +74,7 @@ final class ReplayRun {
             }
             history.append(event, at: position)
             try execute(step)
-            position += 1
+            position &+= 1
         case .keyframe(let keyframe): try execute(keyframe)
         case .loss(let loss):
             history.append(event, at: position)

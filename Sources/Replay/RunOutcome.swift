@@ -34,7 +34,8 @@ struct RunOutcome {
         fields += ExitFields.compareState(step.exit.state, exit.state)
         fields.append(
             ComparedField(
-                name: "retired", expected: step.retired.map(String.init) ?? "-", actual: retired.map(String.init) ?? "-"))
+                name: "retired", expected: step.retired.map(String.init) ?? "-", actual: retired.map(String.init) ?? "-"
+            ))
         fields.append(ComparedField(name: "clock", expected: "\(step.clock)", actual: "\(clock)"))
         fields.append(ComparedField(name: "cached", expected: step.cached.partNames, actual: cached.partNames))
         if step.coverage.contains(.gprs) { fields += StateFields.general(step.state, state) }

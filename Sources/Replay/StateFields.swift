@@ -33,7 +33,8 @@ enum StateFields {
     }
 
     /// Whatever differs outside the general registers, in the parts of `coverage`.
-    static func differingSpecial(_ expected: VCPUState, _ actual: VCPUState, _ coverage: StateFlags) -> [ComparedField] {
+    static func differingSpecial(_ expected: VCPUState, _ actual: VCPUState, _ coverage: StateFlags) -> [ComparedField]
+    {
         var fields: [ComparedField] = []
         func add(_ name: String, _ left: UInt64, _ right: UInt64, digits: Int = 16) {
             guard left != right else { return }
@@ -44,14 +45,22 @@ enum StateFields {
             for register in SegmentRegister.allCases {
                 let (left, right) = (expected[register], actual[register])
                 add("\(register).selector", UInt64(left.selector), UInt64(right.selector), digits: 4)
-                add("\(register).attributes", UInt64(left.attributes.rawValue), UInt64(right.attributes.rawValue), digits: 4)
+                add(
+                    "\(register).attributes", UInt64(left.attributes.rawValue), UInt64(right.attributes.rawValue),
+                    digits: 4)
                 add("\(register).limit", UInt64(left.limit), UInt64(right.limit), digits: 8)
                 add("\(register).base", left.base, right.base)
             }
         }
-        if coverage.contains(.crs) { for register in CR.allCases { add("\(register)", expected[register], actual[register]) } }
-        if coverage.contains(.drs) { for register in DR.allCases { add("\(register)", expected[register], actual[register]) } }
-        if coverage.contains(.msrs) { for register in MSR.allCases { add("\(register)", expected[register], actual[register]) } }
+        if coverage.contains(.crs) {
+            for register in CR.allCases { add("\(register)", expected[register], actual[register]) }
+        }
+        if coverage.contains(.drs) {
+            for register in DR.allCases { add("\(register)", expected[register], actual[register]) }
+        }
+        if coverage.contains(.msrs) {
+            for register in MSR.allCases { add("\(register)", expected[register], actual[register]) }
+        }
         if coverage.contains(.interrupt) {
             add("interrupt", expected.interrupt.rawValue, actual.interrupt.rawValue, digits: 1)
         }

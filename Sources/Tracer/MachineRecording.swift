@@ -11,7 +11,7 @@ final class MachineRecording {
     let recorder: Recorder
     var isAdopted = false
     let holdsMemory: Bool
-    /// At level `replay` the VCPUs of a machine run one at a time, so that the order of steps is the order of execution.
+    /// At level `replay` the VCPUs of a machine run one at a time: steps are then in the order of execution.
     let runLock = RecordLock()
     /// VCPUs inside a run.
     var runningCount = 0

@@ -17,7 +17,8 @@ final class TracedVCPU: VCPU {
     init(_ inner: any VCPU, recording: MachineRecording) {
         self.inner = inner
         self.recording = recording
-        step = Step(vcpu: inner.id, kind: .entered, exit: VCPUExit(), cached: [], retired: nil, clock: 0, state: VCPUState())
+        step = Step(
+            vcpu: inner.id, kind: .entered, exit: VCPUExit(), cached: [], retired: nil, clock: 0, state: VCPUState())
     }
 
     var id: UInt32 { inner.id }

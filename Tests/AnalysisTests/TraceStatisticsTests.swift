@@ -10,12 +10,12 @@ import Tracer
     /// Writes MSR 0x10, reads it, reads and writes unmapped memory, CPUID leaf 0, HLT, and again.
     private static let exerciser: [UInt8] = [
         0xB9, 0x10, 0x00, 0x00, 0x00,  // 1000 mov ecx, 0x10
-        0x0F, 0x30,                    // 1005 wrmsr
-        0x0F, 0x32,                    // 1007 rdmsr
-        0x0F, 0x30,                    // 1009 wrmsr
-        0xE6, 0x19,                    // 100b out 0x19, al
-        0xE4, 0x60,                    // 100d in al, 0x60
-        0xF4,                          // 100f hlt
+        0x0F, 0x30,  // 1005 wrmsr
+        0x0F, 0x32,  // 1007 rdmsr
+        0x0F, 0x30,  // 1009 wrmsr
+        0xE6, 0x19,  // 100b out 0x19, al
+        0xE4, 0x60,  // 100d in al, 0x60
+        0xF4,  // 100f hlt
         0xA3, 0x34, 0x12, 0x10, 0x00,  // 1010 mov [0x101234], eax
     ]
 
@@ -64,12 +64,12 @@ import Tracer
 
     @Test func `calls are accounted as the comm page serves them`() throws {
         let trace = try RecordedTrace { client in
-            try client.run(1)                       // OUT: getstate hit, setstate
+            try client.run(1)  // OUT: getstate hit, setstate
             try client.vcpu.getState([.gprs, .fpu])  // fpu is not held: a system call for both
-            try client.vcpu.getState(.fpu)           // held now
-            client.machine.advanceClock(by: 5)       // no call of NVMM's
+            try client.vcpu.getState(.fpu)  // held now
+            client.machine.advanceClock(by: 5)  // no call of NVMM's
             client.vcpu.stop()
-            try client.run(1)                       // early: what is cached stays so
+            try client.run(1)  // early: what is cached stays so
             try client.vcpu.getState(.fpu)
         }
         let calls = try TraceStatistics(of: trace.reader).calls

@@ -113,11 +113,11 @@ import Tracer
         // dec ecx; jnz: 30,000 rounds in one run, then add, out, and again.
         let guest: [UInt8] = [
             0xB9, 0x30, 0x75, 0x00, 0x00,  // 1000 mov ecx, 30000
-            0x01, 0xC8,                    // 1005 add eax, ecx
-            0x49,                          // 1007 dec ecx
-            0x75, 0xFB,                    // 1008 jnz 1005
-            0xE6, 0x19,                    // 100a out 0x19, al
-            0xEB, 0xF2,                    // 100c jmp 1000
+            0x01, 0xC8,  // 1005 add eax, ecx
+            0x49,  // 1007 dec ecx
+            0x75, 0xFB,  // 1008 jnz 1005
+            0xE6, 0x19,  // 100a out 0x19, al
+            0xEB, 0xF2,  // 100c jmp 1000
         ]
         let trace = try RecordedTrace { client in
             try client.write(guest, at: ToyClient.codeAddress)
@@ -145,7 +145,8 @@ import Tracer
         #expect(resynchronised.divergence?.step == plain.divergence?.step)
         #expect(resynchronised.exitStatus == 1)
 
-        let memory = try trace.replay(on: ToyBackend(fault: .storeAddress(from: 60)), ReplayOptions(resynchronises: true))
+        let memory = try trace.replay(
+            on: ToyBackend(fault: .storeAddress(from: 60)), ReplayOptions(resynchronises: true))
         #expect(memory.endStep == 40)
         #expect(memory.totals.keyframesDifferent > 1)
         #expect(memory.totals.divergent == 0)

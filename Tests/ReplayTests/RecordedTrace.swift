@@ -37,7 +37,8 @@ final class RecordedTrace {
     deinit { try? FileManager.default.removeItem(at: url) }
 
     func replay(
-        on backend: any Backend = ToyBackend(), reference: (any Backend)? = nil, _ options: ReplayOptions = ReplayOptions()
+        on backend: any Backend = ToyBackend(), reference: (any Backend)? = nil,
+        _ options: ReplayOptions = ReplayOptions()
     ) throws(ReplayError) -> ReplayReport {
         try Replayer(reader, on: backend, reference: reference, options: options).run()
     }

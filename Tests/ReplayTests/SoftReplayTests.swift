@@ -12,13 +12,13 @@ import Tracer
     private static let shifter: [UInt8] = [
         0xB9, 0x03, 0x00, 0x00, 0x00,  // 1000 mov ecx, 3
         0xB8, 0x00, 0x00, 0x00, 0x18,  // 1005 mov eax, 0x18000000
-        0xC1, 0xE0, 0x04,              // 100a shl eax, 4
-        0x83, 0xD0, 0x00,              // 100d adc eax, 0
-        0xE6, 0x19,                    // 1010 out 0x19, al
-        0x49,                          // 1012 dec ecx
-        0x75, 0xF0,                    // 1013 jnz 1005
-        0xF4,                          // 1015 hlt
-        0xEB, 0xE8,                    // 1016 jmp 1000
+        0xC1, 0xE0, 0x04,  // 100a shl eax, 4
+        0x83, 0xD0, 0x00,  // 100d adc eax, 0
+        0xE6, 0x19,  // 1010 out 0x19, al
+        0x49,  // 1012 dec ecx
+        0x75, 0xF0,  // 1013 jnz 1005
+        0xF4,  // 1015 hlt
+        0xEB, 0xE8,  // 1016 jmp 1000
     ]
 
     private func record(_ options: RecorderOptions = RecorderOptions(), guest: [UInt8]) throws -> RecordedTrace {

@@ -99,7 +99,8 @@ public final class ToyMachine: Machine {
             throw .outsideObject(offset: offset, byteCount: byteCount)
         }
         let end = gpa.rawValue + UInt64(byteCount)
-        for other in mappings where other.gpa.rawValue < end && gpa.rawValue < other.gpa.rawValue + UInt64(other.byteCount) {
+        for other in mappings
+        where other.gpa.rawValue < end && gpa.rawValue < other.gpa.rawValue + UInt64(other.byteCount) {
             throw .overlaps(gpa: gpa, byteCount: byteCount)
         }
         mappings.append(
@@ -114,7 +115,8 @@ public final class ToyMachine: Machine {
     }
 
     public func gpaToHVA(_ gpa: GPA) -> (object: MemoryObject, offset: Int, protection: Protection)? {
-        for mapping in mappings where gpa >= mapping.gpa && gpa.rawValue - mapping.gpa.rawValue < UInt64(mapping.byteCount) {
+        for mapping in mappings
+        where gpa >= mapping.gpa && gpa.rawValue - mapping.gpa.rawValue < UInt64(mapping.byteCount) {
             return (mapping.object, mapping.offset + Int(gpa.rawValue - mapping.gpa.rawValue), mapping.protection)
         }
         return nil
@@ -167,7 +169,8 @@ public final class ToyMachine: Machine {
         var value: UInt64 = 0
         for index in 0..<byteCount {
             // SAFETY: within the object, checked above.
-            value |= UInt64(unsafe object.clientAddress.load(fromByteOffset: offset + index, as: UInt8.self)) << (index * 8)
+            value |=
+                UInt64(unsafe object.clientAddress.load(fromByteOffset: offset + index, as: UInt8.self)) << (index * 8)
         }
         return value
     }

@@ -1,4 +1,4 @@
-// A VMM of a screenful for the toy backend: loads a guest, answers its exits, and is a function of what the API returns.
+// A VMM of a screenful for the toy backend: loads a guest and answers its exits, as a function of what the API returns.
 
 public import NVMM
 
@@ -27,16 +27,16 @@ public final class ToyClient {
     public static let guest: [UInt8] = [
         0xB9, 0x03, 0x00, 0x00, 0x00,  // 1000 mov ecx, 3
         0xB8, 0x05, 0x00, 0x00, 0x00,  // 1005 mov eax, 5
-        0x01, 0xC8,                    // 100a add eax, ecx
+        0x01, 0xC8,  // 100a add eax, ecx
         0xA3, 0x00, 0x30, 0x00, 0x00,  // 100c mov [0x3000], eax
-        0xE6, 0x19,                    // 1011 out 0x19, al
-        0xE4, 0x60,                    // 1013 in al, 0x60
+        0xE6, 0x19,  // 1011 out 0x19, al
+        0xE4, 0x60,  // 1013 in al, 0x60
         0x05, 0x07, 0x00, 0x00, 0x00,  // 1015 add eax, 7
-        0x90,                          // 101a nop
-        0x49,                          // 101b dec ecx
-        0x75, 0xE7,                    // 101c jnz 1005
-        0xF4,                          // 101e hlt
-        0xEB, 0xDF,                    // 101f jmp 1000
+        0x90,  // 101a nop
+        0x49,  // 101b dec ecx
+        0x75, 0xE7,  // 101c jnz 1005
+        0xF4,  // 101e hlt
+        0xEB, 0xDF,  // 101f jmp 1000
     ]
 
     public init(on backend: any Backend, guest: [UInt8] = ToyClient.guest, memoryBytes: Int = 0x10000) throws {
@@ -46,7 +46,7 @@ public final class ToyClient {
             memory, offset: 0, gpa: GPA(0), byteCount: memoryBytes, protection: [.read, .write, .execute])
         vcpu = try machine.createVCPU(id: 0)
         try write(guest, at: Self.codeAddress)
-        try write([0x42, 0xC3], at: Self.handlerAddress)         // inc edx; ret
+        try write([0x42, 0xC3], at: Self.handlerAddress)  // inc edx; ret
         try write([0x4A, 0xC3], at: Self.handlerAddress + 0x10)  // dec edx; ret
         for vector in 0..<256 {
             try write([UInt8(vector == 0x20 ? 0 : 0x10), 0x20, 0, 0], at: Self.tableAddress + vector * 4)

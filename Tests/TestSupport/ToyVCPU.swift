@@ -224,6 +224,7 @@ public final class ToyVCPU: VCPU {
     }
 
     private func bytes(_ rip: UInt64, _ count: UInt64) -> InstructionBytes {
-        InstructionBytes((0..<count).map { UInt8(truncatingIfNeeded: machine.load(rip &+ $0, byteCount: 1, .execute) ?? 0) })
+        InstructionBytes(
+            (0..<count).map { UInt8(truncatingIfNeeded: machine.load(rip &+ $0, byteCount: 1, .execute) ?? 0) })
     }
 }

@@ -99,7 +99,8 @@ import Tracer
         defer { try? full.close() }
         let recorder: Recorder
         do {
-            recorder = try Recorder(.descriptor(full), of: ToyBackend(), options: RecorderOptions(keyframeEverySteps: 1))
+            recorder = try Recorder(
+                .descriptor(full), of: ToyBackend(), options: RecorderOptions(keyframeEverySteps: 1))
         } catch {
             return  // The head alone already failed: nothing was handed to a client.
         }

@@ -36,7 +36,9 @@ import Tracer
         #expect(steps[0].commit == [.gprs, .segments, .crs])
         #expect(steps[0].committed[.rip] == 0x1000)
         #expect(steps[0].event == nil)
-        #expect(steps[0].exit.reason == .io(IOExit(isInput: false, port: 0x19, addressBytes: 4, operandBytes: 1, npc: 0x1013)))
+        #expect(
+            steps[0].exit.reason
+                == .io(IOExit(isInput: false, port: 0x19, addressBytes: 4, operandBytes: 1, npc: 0x1013)))
         #expect(steps[0].state[.rip] == 0x1011)
         #expect(steps[0].state[.rax] == 8)
         #expect(steps[0].retired == 4)
