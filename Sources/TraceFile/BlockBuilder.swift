@@ -36,9 +36,7 @@ enum InputFlags {
     static let ownRFLAGS: UInt64 = 64
     static let ownCR8: UInt64 = 128
     static let ownInterrupt: UInt64 = 256
-    /// The budget is what the step before left of its own.
-    static let budgetContinues: UInt64 = 512
-    static let known: UInt64 = 1023
+    static let known: UInt64 = 511
 }
 
 /// Everything about a step's input and kind that recurs.
@@ -284,11 +282,7 @@ final class BlockBuilder {
         }
         if row.flags & RowFlags.early != 0 { summary.earlyReturns += 1 }
         if row.flags & RowFlags.budget != 0 {
-            if row.budget == lastBudget {
-                input.flags |= InputFlags.budgetContinues
-            } else {
-                budget.append(row.budget)
-            }
+            budget.append(row.budget &- lastBudget)
             lastBudget = row.budget &- row.retired
         }
         if row.exitRFLAGS != known[WordMask.rflags] {
@@ -325,32 +319,32 @@ final class BlockBuilder {
         try columns.addAlone(.memoryBytes, memoryBytes)
         summary.storedWriteBytes = UInt64(columns.storedBytes(of: .memoryBytes))
 
-        columns.add(.templateInput, values: templates.elements.map { UInt64($0.input) })
-        columns.add(.templatePattern, values: templates.elements.map { UInt64($0.pattern) })
-        columns.add(.templateShape, values: templates.elements.map { UInt64($0.shape) })
-        columns.add(.templateCommitShape, values: templates.elements.map { UInt64($0.commitShape) })
-        columns.add(.templateRIP, values: templates.elements.map(\.rip))
+        try columns.add(.templateInput, values: templates.elements.map { UInt64($0.input) })
+        try columns.add(.templatePattern, values: templates.elements.map { UInt64($0.pattern) })
+        try columns.add(.templateShape, values: templates.elements.map { UInt64($0.shape) })
+        try columns.add(.templateCommitShape, values: templates.elements.map { UInt64($0.commitShape) })
+        try columns.add(.templateRIP, values: templates.elements.map(\.rip))
         columns.add(.inputs, inputTable())
         columns.add(.patterns, patternTable())
         columns.add(.shapes, shapeTable())
-        if !key.isEmpty { columns.add(.key, values: key) }
-        columns.add(.msrValue, values: msrValue)
-        columns.add(.retired, values: retired)
-        columns.add(.clock, values: clock)
-        columns.add(.stepIndex, values: stepIndex)
-        columns.add(.budget, values: budget)
-        columns.add(.exitRFLAGS, values: exitRFLAGS)
-        columns.add(.exitCR8, values: exitCR8)
-        columns.add(.exitInterrupt, values: exitInterrupt)
-        columns.add(.guestTime, values: guestTime)
-        columns.add(.vmmTime, values: vmmTime)
-        columns.add(.memoryObject, values: memoryObject)
-        columns.add(.memoryOffset, values: memoryOffset)
-        columns.add(.memoryLength, values: memoryLength)
-        columns.add(.advance, values: advance)
+        if !key.isEmpty { try columns.add(.key, values: key) }
+        try columns.add(.msrValue, values: msrValue)
+        try columns.add(.retired, values: retired)
+        try columns.add(.clock, values: clock)
+        try columns.add(.stepIndex, values: stepIndex)
+        try columns.add(.budget, values: budget)
+        try columns.add(.exitRFLAGS, values: exitRFLAGS)
+        try columns.add(.exitCR8, values: exitCR8)
+        try columns.add(.exitInterrupt, values: exitInterrupt)
+        try columns.add(.guestTime, values: guestTime)
+        try columns.add(.vmmTime, values: vmmTime)
+        try columns.add(.memoryObject, values: memoryObject)
+        try columns.add(.memoryOffset, values: memoryOffset)
+        try columns.add(.memoryLength, values: memoryLength)
+        try columns.add(.advance, values: advance)
         columns.add(.machine, machine.bytes)
-        for word in 0..<VCPUState.wordCount { columns.add(.state(word), values: stateValues[word]) }
-        for word in 0..<VCPUState.wordCount { columns.add(.committed(word), values: committedValues[word]) }
+        for word in 0..<VCPUState.wordCount { try columns.add(.state(word), values: stateValues[word]) }
+        for word in 0..<VCPUState.wordCount { try columns.add(.committed(word), values: committedValues[word]) }
         return try columns.payload(summary: summary)
     }
 

@@ -112,8 +112,14 @@ final class BlockDecoder {
         memoryBytes = try columns.column(.memoryBytes) ?? Self.empty(columns, .memoryBytes)
         advance = try columns.stream(.advance)
         machine = try columns.column(.machine) ?? Self.empty(columns, .machine)
-        for word in 0..<VCPUState.wordCount { stateValues.append(try columns.stream(.state(word))) }
-        for word in 0..<VCPUState.wordCount { committedValues.append(try columns.stream(.committed(word))) }
+        let none = ValueStream(values: nil, place: TracePlace(frame: columns.offset))
+        stateValues = Array(repeating: none, count: VCPUState.wordCount)
+        committedValues = stateValues
+        // Most words have no column; those that have are few enough to be worth asking first.
+        for id in try columns.ids() {
+            if let word = id.stateWord { stateValues[word] = try columns.stream(id) }
+            if let word = id.committedWord { committedValues[word] = try columns.stream(id) }
+        }
 
         var events = 0
         for step in stepTemplates {
@@ -289,7 +295,7 @@ final class BlockDecoder {
 
         var stepBudget: UInt64?
         if input.flags & InputFlags.budget != 0 {
-            let value = input.flags & InputFlags.budgetContinues != 0 ? lastBudget : try budget.next()
+            let value = lastBudget &+ (try budget.next())
             stepBudget = value
             lastBudget = value &- retiredCount
         }

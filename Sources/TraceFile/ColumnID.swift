@@ -43,6 +43,9 @@ public struct ColumnID: RawRepresentable, Hashable, Sendable {
 
     /// Word `word` of the state after the exit, in the steps whose shape has it.
     static func state(_ word: Int) -> ColumnID { ColumnID(rawValue: UInt16(128 + word)) }
+    var stateWord: Int? { 128..<128 + 126 ~= rawValue ? Int(rawValue) - 128 : nil }
+    var committedWord: Int? { 256..<256 + 126 ~= rawValue ? Int(rawValue) - 256 : nil }
+
     /// Word `word` of the committed state, likewise.
     static func committed(_ word: Int) -> ColumnID { ColumnID(rawValue: UInt16(256 + word)) }
 }

@@ -43,9 +43,7 @@ struct ColumnSet {
 
     mutating func addAlone(_ id: ColumnID, values: [UInt64]) throws(TraceWriteError) {
         guard values.contains(where: { $0 != 0 }) else { return }
-        var writer = ByteWriter()
-        writer.values(values)
-        try addAlone(id, writer.bytes)
+        try addAlone(id, try column(values))
     }
 
     mutating func add(_ id: ColumnID, _ bytes: [UInt8]) {
@@ -59,11 +57,27 @@ struct ColumnSet {
     }
 
     /// A value column; left out where every value is 0.
-    mutating func add(_ id: ColumnID, values: [UInt64]) {
+    mutating func add(_ id: ColumnID, values: [UInt64]) throws(TraceWriteError) {
         guard values.contains(where: { $0 != 0 }) else { return }
-        var writer = ByteWriter()
-        writer.values(values)
-        add(id, writer.bytes)
+        add(id, try column(values))
+    }
+
+    /// A value column in the coding that is smaller in the end. Registers repeat more than they increment, so a
+    /// dictionary is right where values recur often; in between, both are tried.
+    private func column(_ values: [UInt64]) throws(TraceWriteError) -> [UInt8] {
+        var dictionary = ByteWriter()
+        let distinct = dictionary.dictionaryColumn(values)
+        if distinct * 8 <= values.count { return dictionary.bytes }
+        var differences = ByteWriter()
+        differences.differenceColumn(values)
+        if dictionary.bytes.isEmpty { return differences.bytes }
+        if values.count < 64 {
+            return differences.bytes.count < dictionary.bytes.count ? differences.bytes : dictionary.bytes
+        }
+        let sizes = (
+            try compressor.compress(dictionary.bytes).count, try compressor.compress(differences.bytes).count
+        )
+        return sizes.1 < sizes.0 ? differences.bytes : dictionary.bytes
     }
 
     func storedBytes(of id: ColumnID) -> Int { entries.first { $0.id == id }?.storedBytes ?? 0 }

@@ -76,7 +76,7 @@ public final class TraceReader {
         startBytes = payloadStart + UInt64(frame.storedBytes)
         let payload = try Self.payload(frame, offset: offset, source, decompressor, limits)
         header = try TraceHeader(payload, required: preamble.required, place: TracePlace(frame: offset))
-        if let found = try Self.findTrailer(source, limits: limits) {
+        if let found = try Self.findTrailer(source, decompressor, limits: limits) {
             trailer = found.trailer
             trailerOffset = found.offset
             var totals = found.trailer.totals
@@ -144,7 +144,7 @@ public final class TraceReader {
     // MARK: - The index
 
     private static func findTrailer(
-        _ source: TraceSource, limits: ReaderLimits
+        _ source: TraceSource, _ decompressor: Decompressor, limits: ReaderLimits
     ) throws(TraceError) -> (trailer: Trailer, offset: UInt64)? {
         let size = source.fileBytes
         guard size >= UInt64(Trailer.tailBytes) else { return nil }
@@ -158,7 +158,7 @@ public final class TraceReader {
             offset + UInt64(FrameHeader.byteCount) + UInt64(frame.storedBytes) == size
         else { return nil }
         // A trailer that is damaged is as good as none: the frames are found by going through the file.
-        guard let payload = try? payload(frame, offset: offset, source, Decompressor(), limits),
+        guard let payload = try? payload(frame, offset: offset, source, decompressor, limits),
             let trailer = try? Trailer(payload, offset: offset, limits: limits)
         else { return nil }
         return (trailer, offset)

@@ -18,7 +18,7 @@ public struct TraceWriterOptions: Hashable, Sendable {
     public var stepsPerBlock = 4096
     /// Bytes of logged events after which blocks are closed in any case, 64 KiB...256 MiB.
     public var bytesPerBlock = 4 << 20
-    /// zstd's, 1...19.
+    /// zstd's, 1...19; 0 stores everything uncompressed.
     public var compressionLevel = 3
     /// Whether the trace is brought to stable storage once a second and at the end.
     public var durable = false
@@ -28,7 +28,7 @@ public struct TraceWriterOptions: Hashable, Sendable {
     public init() {}
 
     var isValid: Bool {
-        1...65536 ~= stepsPerBlock && 65536...(256 << 20) ~= bytesPerBlock && 1...19 ~= compressionLevel
+        1...65536 ~= stepsPerBlock && 65536...(256 << 20) ~= bytesPerBlock && 0...19 ~= compressionLevel
             && keyframesPerFullKeyframe >= 1
     }
 }

@@ -11,10 +11,11 @@ enum ValueCoding: UInt8 {
 }
 
 extension ByteWriter {
-    /// Appends a value column. Its coding follows from the values alone.
-    mutating func values(_ values: [UInt64]) {
-        varint(values.count)
-        if values.isEmpty { return }
+    /// Appends a value column as a dictionary.
+    ///
+    /// - Returns: the number of distinct values; more than half of all, and nothing is appended: differences are
+    ///   smaller then.
+    mutating func dictionaryColumn(_ values: [UInt64]) -> Int {
         var places: [UInt64: Int] = [:]
         var distinct: [UInt64] = []
         var indices: [Int] = []
@@ -28,16 +29,10 @@ extension ByteWriter {
                 indices.append(distinct.count)
                 distinct.append(value)
             } else {
-                // Registers repeat more than they increment; where they do not, differences are smaller.
-                byte(ValueCoding.differences.rawValue)
-                var previous: UInt64 = 0
-                for value in values {
-                    difference(value &- previous)
-                    previous = value
-                }
-                return
+                return values.count
             }
         }
+        varint(values.count)
         byte(ValueCoding.dictionary.rawValue)
         varint(distinct.count)
         var previous: UInt64 = 0
@@ -46,6 +41,18 @@ extension ByteWriter {
             previous = value
         }
         if distinct.count > 1 { indexPlanes(indices, tableCount: distinct.count) }
+        return distinct.count
+    }
+
+    /// Appends a value column as differences.
+    mutating func differenceColumn(_ values: [UInt64]) {
+        varint(values.count)
+        byte(ValueCoding.differences.rawValue)
+        var previous: UInt64 = 0
+        for value in values {
+            difference(value &- previous)
+            previous = value
+        }
     }
 
     /// Numbers below `tableCount`: all low bytes, then all next bytes, in as many planes as `tableCount - 1` has bytes.

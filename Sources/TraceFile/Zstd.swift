@@ -15,7 +15,9 @@ import CZstd
 
     deinit { _ = unsafe ZSTD_freeCCtx(context) }
 
+    /// - Returns: a zstd frame, or at level 0 the bytes themselves, which callers then store as they are.
     func compress(_ bytes: [UInt8]) throws(TraceWriteError) -> [UInt8] {
+        if level == 0 { return bytes }
         var result = [UInt8](repeating: 0, count: ZSTD_compressBound(bytes.count))
         // SAFETY: both buffers live through the call; zstd writes at most `target.count` bytes.
         let size = unsafe result.withUnsafeMutableBytes { target in

@@ -164,18 +164,21 @@ struct EventGenerator {
         return result
     }
 
-    mutating func page() -> [UInt8] {
-        let kind = UInt8(number(200))
+    mutating func page(kinds: Int) -> [UInt8] {
+        let kind = UInt8(number(kinds))
         return (0..<4096).map { UInt8(truncatingIfNeeded: $0 / 64) ^ kind }
     }
 
     mutating func bytes(_ bound: Int) -> [UInt8] { (0..<number(bound)).map { UInt8(truncatingIfNeeded: $0) } }
 
     /// A keyframe of the machine as it stands; stores its pages.
-    mutating func keyframe(_ writer: TraceWriter) throws(TraceWriteError) -> TraceEvent {
+    mutating func keyframe(
+        _ writer: TraceWriter, pageCount: Int = 64, kinds: Int = 200
+    ) throws(TraceWriteError) -> TraceEvent {
         var pages: [Keyframe.PageReference] = []
-        for page in 0..<64 where chance(40) {
-            pages.append(Keyframe.PageReference(page: page, content: try unsafe writer.storePage(self.page().span.bytes)))
+        for page in 0..<pageCount where chance(40) {
+            let content = self.page(kinds: kinds)
+            pages.append(Keyframe.PageReference(page: page, content: try unsafe writer.storePage(content.span.bytes)))
         }
         var images: [Keyframe.VCPUImage] = []
         for (id, state) in states.enumerated() {

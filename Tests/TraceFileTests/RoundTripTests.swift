@@ -17,7 +17,7 @@ func allEvents(_ reader: TraceReader, fromKeyframe index: Int? = nil) throws -> 
 /// Writes random events with a keyframe now and then; returns them all.
 func writeRandomTrace(
     _ path: FilePath, seed: UInt64, vcpus: Int, count: Int, options: TraceWriterOptions = TraceWriterOptions(),
-    keyframeEvery: Int = 0, recordsTime: Bool = false, finish: Bool = true
+    keyframeEvery: Int = 0, pageCount: Int = 64, recordsTime: Bool = false
 ) throws -> [TraceEvent] {
     var generator = EventGenerator(seed: seed, vcpuCount: vcpus, recordsTime: recordsTime)
     var header = EventGenerator.header
@@ -29,15 +29,13 @@ func writeRandomTrace(
         try writer.append(event)
         events.append(event)
         if keyframeEvery > 0, index % keyframeEvery == keyframeEvery - 1 {
-            let keyframe = try generator.keyframe(writer)
+            let keyframe = try generator.keyframe(writer, pageCount: pageCount, kinds: pageCount * 3)
             try writer.append(keyframe)
             events.append(keyframe)
         }
     }
-    if finish {
-        let totals = try writer.finish()
-        #expect(totals.stepCount == generator.stepCount)
-    }
+    let totals = try writer.finish()
+    #expect(totals.stepCount == generator.stepCount)
     return events
 }
 
