@@ -98,11 +98,10 @@ struct SealedJournal: Sendable {
     // MARK: - The thread
 
     private func work() {
-        // A reader of our pipe that goes away must not end the process: EPIPE says the same.
+        // A reader of our pipe that goes away must not end the process: EPIPE says the same. And the client's
+        // signal handlers run on the client's threads.
         var signals = sigset_t()
-        unsafe sigemptyset(&signals)
-        unsafe sigaddset(&signals, SIGPIPE)
-        unsafe sigaddset(&signals, SIGXFSZ)
+        unsafe sigfillset(&signals)
         unsafe pthread_sigmask(SIG_BLOCK, &signals, nil)
         while let job = take() {
             var problem: TraceWriteError?
