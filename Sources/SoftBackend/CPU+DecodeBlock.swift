@@ -14,7 +14,7 @@ extension CPU {
     /// - Throws: what fetching raises: #GP(0), #PF, an exit.
     mutating func decodeBlock(_ linear: UInt64, host: HostAddress, key: UInt64) throws(Interruption) -> Int32? {
         if !code.hasRoom { code.removeAll() }
-        let decoder = model.decoder(codeWidth: codeWidth, realSegments: hasRealSegments)
+        let decoder = model.decoder(codeWidth: codeWidth)
         let available = Int(0x1000 - linear & 0xFFF)
         let first = code.nextInstruction
         var offset = 0

@@ -3,19 +3,19 @@
 import CZydis
 import NVMM
 
-/// Decodes for one code width. Values of the four kinds are made once and kept by the machine.
+/// Decodes for one code width. Values of the three kinds are made once and kept by the machine.
 struct Decoder {
     private var zydis = ZydisDecoder()
     /// log2 of the default operand bytes, as ``CPU/codeWidth``.
     let codeWidth: UInt8
 
-    init(codeWidth: UInt8, realSegments: Bool) {
+    init(codeWidth: UInt8) {
         self.codeWidth = codeWidth
-        switch (codeWidth, realSegments) {
-        case (3, _): unsafe ZydisDecoderInit(&zydis, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64)
-        case (2, _): unsafe ZydisDecoderInit(&zydis, ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32)
-        case (_, false): unsafe ZydisDecoderInit(&zydis, ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16)
-        default: unsafe ZydisDecoderInit(&zydis, ZYDIS_MACHINE_MODE_REAL_16, ZYDIS_STACK_WIDTH_16)
+        switch codeWidth {
+        case 3: unsafe ZydisDecoderInit(&zydis, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64)
+        case 2: unsafe ZydisDecoderInit(&zydis, ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32)
+        // Not REAL_16 in real mode: it takes SYSENTER for invalid, which is #GP there. Handlers check the mode.
+        default: unsafe ZydisDecoderInit(&zydis, ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16)
         }
         // Extensions that reuse older encodings: without them the processor executes the older instruction
         // (LZCNT is BSR, ENDBR64 a NOP).

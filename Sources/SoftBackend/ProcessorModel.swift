@@ -17,19 +17,10 @@ public final class ProcessorModel: Sendable {
         self.name = name
         self.table = table
         self.offers1GiBPages = offers1GiBPages
-        decoders = [
-            Decoder(codeWidth: 1, realSegments: true), Decoder(codeWidth: 1, realSegments: false),
-            Decoder(codeWidth: 2, realSegments: false), Decoder(codeWidth: 3, realSegments: false),
-        ]
+        decoders = [Decoder(codeWidth: 1), Decoder(codeWidth: 2), Decoder(codeWidth: 3)]
     }
 
-    func decoder(codeWidth: UInt8, realSegments: Bool) -> Decoder {
-        switch codeWidth {
-        case 1: decoders[realSegments ? 0 : 1]
-        case 2: decoders[2]
-        default: decoders[3]
-        }
-    }
+    func decoder(codeWidth: UInt8) -> Decoder { decoders[Int(max(codeWidth, 1) & 3) - 1] }
 
     /// All models, the default first.
     public static let all: [ProcessorModel] = [base]

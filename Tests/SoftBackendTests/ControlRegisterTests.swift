@@ -4,7 +4,7 @@ import NVMM
 import TestSupport
 import Testing
 
-@Suite struct ControlRegisterTests {
+@Suite(.alsoRestarting) struct ControlRegisterTests {
     /// mov cr, rax; hlt
     private func load(_ register: UInt8) -> [UInt8] { [0x0F, 0x22, 0xC0 | register << 3, 0xF4] }
 

@@ -4,7 +4,7 @@ import NVMM
 import TestSupport
 import Testing
 
-@Suite struct DebugExceptionTests {
+@Suite(.alsoRestarting) struct DebugExceptionTests {
     @Test func `TF traps after the instruction, with BS and RF clear`() throws {
         let guest = try protectedGuest(flags: 0x102)
         try guest.run([0x90, 0x90])

@@ -4,7 +4,7 @@ import NVMM
 import TestSupport
 import Testing
 
-@Suite struct DoubleFaultTests {
+@Suite(.alsoRestarting) struct DoubleFaultTests {
     /// Makes the gate of `vector` absent.
     private func remove(_ vector: Int, _ guest: GuestMachine) throws {
         try guest.setGate(vector, selector: GuestSelector.code64, access: 0x0E)

@@ -4,7 +4,7 @@ import NVMM
 import TestSupport
 import Testing
 
-@Suite struct FarTransferTests {
+@Suite(.alsoRestarting) struct FarTransferTests {
     /// jmp selector:offset
     private func jump(_ selector: UInt16, _ offset: UInt32 = 0x8100) -> [UInt8] { [0xEA] + pointer(selector, offset) }
     /// call selector:offset; hlt

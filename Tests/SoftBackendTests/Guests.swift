@@ -5,20 +5,40 @@ import SoftBackend
 import TestSupport
 import Testing
 
+/// Runs each test a second time on a VCPU that is saved and created anew after every instruction: whatever a guest sees
+/// must follow from the saved state.
+struct AlsoRestarting: SuiteTrait, TestTrait, TestScoping {
+    @TaskLocal static var isOn = false
+    var isRecursive: Bool { true }
+
+    func provideScope(
+        for test: Test, testCase: Test.Case?, performing function: @Sendable () async throws -> Void
+    ) async throws {
+        try await function()
+        if testCase != nil { try await Self.$isOn.withValue(true) { try await function() } }
+    }
+}
+
+extension Trait where Self == AlsoRestarting {
+    static var alsoRestarting: Self { AlsoRestarting() }
+}
+
+private func backend() -> any Backend { AlsoRestarting.isOn ? RestartingBackend(SoftBackend()) : SoftBackend() }
+
 func realGuest() throws -> GuestMachine {
-    let guest = try GuestMachine(SoftBackend())
+    let guest = try GuestMachine(backend())
     try guest.enterReal()
     return guest
 }
 
 func protectedGuest(level: UInt8 = 0, flags: UInt64 = 2) throws -> GuestMachine {
-    let guest = try GuestMachine(SoftBackend())
+    let guest = try GuestMachine(backend())
     try guest.enterProtected(level: level, flags: flags)
     return guest
 }
 
 func longGuest(level: UInt8 = 0, compatibility: Bool = false, flags: UInt64 = 2) throws -> GuestMachine {
-    let guest = try GuestMachine(SoftBackend())
+    let guest = try GuestMachine(backend())
     try guest.enterLong(level: level, compatibility: compatibility, flags: flags)
     return guest
 }

@@ -4,7 +4,7 @@ import NVMM
 import TestSupport
 import Testing
 
-@Suite struct InjectionTests {
+@Suite(.alsoRestarting) struct InjectionTests {
     private func inject(
         _ kind: VCPUEvent.Kind, _ vector: UInt8, errorCode: UInt64 = 0, flags: UInt64 = 2
     ) throws -> GuestMachine {

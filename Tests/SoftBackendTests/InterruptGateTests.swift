@@ -5,7 +5,7 @@ import NVMM
 import TestSupport
 import Testing
 
-@Suite struct InterruptGateTests {
+@Suite(.alsoRestarting) struct InterruptGateTests {
     private let int40: [UInt8] = [0xCD, 0x40]  // int 0x40
 
     @Test func `a 32-bit interrupt gate pushes EFLAGS, CS and EIP and clears IF`() throws {

@@ -4,7 +4,7 @@ import NVMM
 import TestSupport
 import Testing
 
-@Suite struct InterruptShadowTests {
+@Suite(.alsoRestarting) struct InterruptShadowTests {
     private func armed(_ state: InterruptState, flags: UInt64 = 2) throws -> GuestMachine {
         let guest = try protectedGuest(flags: flags)
         guest.change { $0.interrupt = state }

@@ -4,7 +4,7 @@ import NVMM
 import TestSupport
 import Testing
 
-@Suite struct LongModeInterruptTests {
+@Suite(.alsoRestarting) struct LongModeInterruptTests {
     private let int40: [UInt8] = [0xCD, 0x40]  // int 0x40
 
     @Test func `a 64-bit gate aligns the stack and always pushes SS and RSP`() throws {

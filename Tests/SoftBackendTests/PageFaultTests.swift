@@ -4,7 +4,7 @@ import NVMM
 import TestSupport
 import Testing
 
-@Suite struct PageFaultTests {
+@Suite(.alsoRestarting) struct PageFaultTests {
     private static let page = GuestLayout.data
     private static let read: [UInt8] = [0x8A, 0x04, 0x25, 0, 0xE0, 0, 0, 0xF4]  // mov al, [0xe000]; hlt
     private static let write: [UInt8] = [0x88, 0x04, 0x25, 0, 0xE0, 0, 0, 0xF4]  // mov [0xe000], al; hlt

@@ -4,7 +4,7 @@ import NVMM
 import TestSupport
 import Testing
 
-@Suite struct RealModeInterruptTests {
+@Suite(.alsoRestarting) struct RealModeInterruptTests {
     @Test func `INT in real mode pushes FLAGS, CS and IP and clears IF, TF and AC`() throws {
         let guest = try realGuest()
         guest.change { $0[.rflags] = 0x4_0202 }

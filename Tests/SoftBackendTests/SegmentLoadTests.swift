@@ -4,7 +4,7 @@ import NVMM
 import TestSupport
 import Testing
 
-@Suite struct SegmentLoadTests {
+@Suite(.alsoRestarting) struct SegmentLoadTests {
     /// mov ax, selector; then MOV to the segment register with this number.
     private func load(_ register: UInt8, _ selector: UInt16) -> [UInt8] {
         [0x66, 0xB8, UInt8(selector & 0xFF), UInt8(selector >> 8), 0x8E, 0xC0 | register << 3, 0xF4]

@@ -4,7 +4,7 @@ import NVMM
 import TestSupport
 import Testing
 
-@Suite struct SystemCallTests {
+@Suite(.alsoRestarting) struct SystemCallTests {
     private static let star: UInt64 = 0x0020_0028 << 32  // user 0x20, kernel 0x28
 
     private func guest(level: UInt8, compatibility: Bool = false, _ body: (inout VCPUState) -> Void = { _ in }) throws -> GuestMachine {

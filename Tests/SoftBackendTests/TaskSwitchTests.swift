@@ -4,7 +4,7 @@ import NVMM
 import TestSupport
 import Testing
 
-@Suite struct TaskSwitchTests {
+@Suite(.alsoRestarting) struct TaskSwitchTests {
     /// jmp 0x88:0, call 0x88:0; both seven bytes
     private let jump: [UInt8] = [0xEA, 0, 0, 0, 0, 0x88, 0x00]
     private let call: [UInt8] = [0x9A, 0, 0, 0, 0, 0x88, 0x00]

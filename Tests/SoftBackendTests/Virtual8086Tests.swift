@@ -4,7 +4,7 @@ import NVMM
 import TestSupport
 import Testing
 
-@Suite struct Virtual8086Tests {
+@Suite(.alsoRestarting) struct Virtual8086Tests {
     /// A guest at CPL 0 whose IRET enters virtual-8086 mode at 0800:0000 (linear 0x8000).
     private func guest(_ code: [UInt8], iopl: UInt32 = 0, flags: UInt32 = 0x202, budget: UInt64 = 10) throws -> GuestMachine {
         let guest = try protectedGuest()

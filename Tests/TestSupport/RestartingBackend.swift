@@ -71,7 +71,13 @@ private final class RestartingVCPU: VCPU {
         while true {
             copy(from: commPage, to: inner.commPage)
             let left = (budget ?? .max) - retired
-            var result = try inner.run(budget: min(left, 1))
+            var result: RunResult
+            do {
+                result = try inner.run(budget: min(left, 1))
+            } catch {
+                copy(from: inner.commPage, to: commPage)
+                throw error
+            }
             copy(from: inner.commPage, to: commPage)
             retired += result.retired ?? 0
             result.retired = retired
