@@ -84,7 +84,8 @@ extension CPU {
                     return pendingExit
                 }
                 if isException, current.vector == 8 { return .shutdown }
-                let isDouble = isException
+                let isDouble =
+                    isException
                     && (current.isContributory && second.isContributory
                         || current.vector == 14 && (second.isContributory || second.vector == 14))
                 current = isDouble ? .doubleFault : second
@@ -110,10 +111,12 @@ extension CPU {
                 try deliverReal(vector: vector, returnRIP: returnRIP)
             } else if isLongMode {
                 try deliverLong(
-                    vector: vector, errorCode: errorCode, source: source, returnRIP: returnRIP, pushedFlags: pushedFlags)
+                    vector: vector, errorCode: errorCode, source: source, returnRIP: returnRIP, pushedFlags: pushedFlags
+                )
             } else {
                 try deliverProtected(
-                    vector: vector, errorCode: errorCode, source: source, returnRIP: returnRIP, pushedFlags: pushedFlags)
+                    vector: vector, errorCode: errorCode, source: source, returnRIP: returnRIP, pushedFlags: pushedFlags
+                )
             }
         } catch {
             guard case .exception(var exception) = error else { throw error }
@@ -258,7 +261,8 @@ extension CPU {
         var target = try handlerCode(selector)
         let level = target.isConforming ? cpl : target.dpl
         var stack = PendingStack(
-            segment: segments[SegmentRegister.ss.rawValue], pointer: self[.rsp], mask: .max, isFlat: true, user: level == 3,
+            segment: segments[SegmentRegister.ss.rawValue], pointer: self[.rsp], mask: .max, isFlat: true,
+            user: level == 3,
             faultCode: 0)
         if gate.interruptStack != 0 {
             stack.pointer = try longModeStack(at: gate.interruptStack * 8 + 28)

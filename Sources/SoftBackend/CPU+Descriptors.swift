@@ -204,7 +204,8 @@ extension CPU {
         let byteCount = 1 << UInt64(width) as UInt64
         let top = (stack.pointer &- byteCount) & stack.mask
         let linear = stack.isFlat ? top : (stack.segment.base &+ top) & 0xFFFF_FFFF
-        if !stack.isFlat, top &+ (byteCount - 1) > UInt64(stack.segment.limit), stack.segment.attributes.type & 0xC != 4 {
+        if !stack.isFlat, top &+ (byteCount - 1) > UInt64(stack.segment.limit), stack.segment.attributes.type & 0xC != 4
+        {
             throw .stackFault(stack.faultCode)
         }
         if stack.user == (cpl == 3), let host = tlb.look(linear, byteCount: byteCount, .write) {
@@ -236,7 +237,8 @@ extension CPU {
         if isLongMode {
             let pointer = try longModeStack(at: UInt64(level) * 8 + 4)
             return PendingStack(
-                segment: nullStack(level: level), pointer: pointer, mask: .max, isFlat: true, user: level == 3, faultCode: 0)
+                segment: nullStack(level: level), pointer: pointer, mask: .max, isFlat: true, user: level == 3,
+                faultCode: 0)
         }
         let isWide = task.attributes.type & 8 != 0
         let place = isWide ? UInt64(level) * 8 + 4 : UInt64(level) * 4 + 2

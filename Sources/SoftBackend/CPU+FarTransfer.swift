@@ -66,7 +66,8 @@ extension CPU {
     }
 
     private mutating func enterSameLevel(
-        _ found: Descriptor, _ selector: UInt16, _ offset: UInt64, width: UInt8, _ i: borrowing DecodedInstruction, isCall: Bool
+        _ found: Descriptor, _ selector: UInt16, _ offset: UInt64, width: UInt8, _ i: borrowing DecodedInstruction,
+        isCall: Bool
     ) throws(Interruption) {
         var target = found
         try checkTarget(offset, target)
@@ -93,7 +94,8 @@ extension CPU {
             guard gate.isPresent else { throw .notPresent(code) }
             let target = try taskDescriptor(gate.gateSelector)
             try switchTask(
-                to: target, gate.gateSelector, isCall ? .call : .jump, returnRIP: nextRIP(i), savedFlags: rflags & ~RFLAGS.rf)
+                to: target, gate.gateSelector, isCall ? .call : .jump, returnRIP: nextRIP(i),
+                savedFlags: rflags & ~RFLAGS.rf)
             return
         case SystemType.availableTSS where !isLongMode, SystemType.availableTSS16 where !isLongMode:
             guard selector & 4 == 0 else { throw .generalProtection(code) }
@@ -119,7 +121,8 @@ extension CPU {
         if target.isConforming || target.dpl == cpl {
             try enterSameLevel(target, targetSelector, offset, width: width, i, isCall: isCall)
         } else {
-            try callInner(target, targetSelector, offset, width: width, parameters: isLongMode ? 0 : gate.parameterCount, i)
+            try callInner(
+                target, targetSelector, offset, width: width, parameters: isLongMode ? 0 : gate.parameterCount, i)
         }
     }
 
@@ -205,7 +208,8 @@ extension CPU {
             guard is64Bit, level != 3, UInt8(selector & 3) == level else { throw .generalProtection(0) }
             return nullStack(level: level)
         }
-        guard var found = try descriptor(selector), UInt8(selector & 3) == level, found.isWritableData, found.dpl == level
+        guard var found = try descriptor(selector), UInt8(selector & 3) == level, found.isWritableData,
+            found.dpl == level
         else { throw .generalProtection(code) }
         guard found.isPresent else { throw .stackFault(code) }
         try markAccessed(&found)
@@ -338,6 +342,7 @@ extension CPU {
     /// Gives a segment register what virtual-8086 mode demands.
     mutating func loadVirtualSegment(_ register: SegmentRegister, _ selector: UInt16) {
         segments[register.rawValue] = Segment(
-            selector: selector, attributes: SegmentAttributes(rawValue: 0xF3), limit: 0xFFFF, base: UInt64(selector) << 4)
+            selector: selector, attributes: SegmentAttributes(rawValue: 0xF3), limit: 0xFFFF,
+            base: UInt64(selector) << 4)
     }
 }

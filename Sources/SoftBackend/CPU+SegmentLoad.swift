@@ -1,4 +1,4 @@
-// Loads and stores of segment registers, and the instructions that look at descriptors: SDM vol. 2 and vol. 3, chapter 5.
+// Loads and stores of segment registers, and the instructions that look at descriptors: SDM vol. 2; vol. 3, chapter 5.
 
 import NVMM
 
@@ -146,7 +146,9 @@ extension CPU {
         segments[SegmentRegister.tr.rawValue] = found.segment(selector: selector)
     }
 
-    private mutating func storeSelector(_ i: borrowing DecodedInstruction, _ register: SegmentRegister) throws(Interruption) {
+    private mutating func storeSelector(_ i: borrowing DecodedInstruction, _ register: SegmentRegister)
+        throws(Interruption)
+    {
         try requireProtected()
         let selector = segments[register.rawValue].selector
         if i.form == .register {
@@ -156,8 +158,12 @@ extension CPU {
         }
     }
 
-    @inline(never) mutating func sldt(_ i: borrowing DecodedInstruction) throws(Interruption) { try storeSelector(i, .ldt) }
-    @inline(never) mutating func str(_ i: borrowing DecodedInstruction) throws(Interruption) { try storeSelector(i, .tr) }
+    @inline(never) mutating func sldt(_ i: borrowing DecodedInstruction) throws(Interruption) {
+        try storeSelector(i, .ldt)
+    }
+    @inline(never) mutating func str(_ i: borrowing DecodedInstruction) throws(Interruption) {
+        try storeSelector(i, .tr)
+    }
 
     // MARK: - LAR, LSL, VERR, VERW, ARPL
 
@@ -172,7 +178,9 @@ extension CPU {
     @inline(never) mutating func lar(_ i: borrowing DecodedInstruction) throws(Interruption) {
         try requireProtected()
         let selector = try selectorOperand(i)
-        guard let found = try visibleDescriptor(selector), !found.isSystem || hasRights(found.type) else { return setZero(false) }
+        guard let found = try visibleDescriptor(selector), !found.isSystem || hasRights(found.type) else {
+            return setZero(false)
+        }
         setZero(true)
         write(i.register0, found.low >> 32 & 0xF0_FF00, width: i.width)
     }
@@ -188,7 +196,9 @@ extension CPU {
     @inline(never) mutating func lsl(_ i: borrowing DecodedInstruction) throws(Interruption) {
         try requireProtected()
         let selector = try selectorOperand(i)
-        guard let found = try visibleDescriptor(selector), !found.isSystem || hasLimit(found.type) else { return setZero(false) }
+        guard let found = try visibleDescriptor(selector), !found.isSystem || hasLimit(found.type) else {
+            return setZero(false)
+        }
         setZero(true)
         write(i.register0, UInt64(found.limit), width: i.width)
     }

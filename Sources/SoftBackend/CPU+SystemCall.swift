@@ -10,8 +10,10 @@ extension CPU {
         codeRights.dpl = level
         var stackRights = SegmentAttributes(rawValue: 0x93)
         stackRights.insert([.granularity, .defaultBig])
-        segments[SegmentRegister.cs.rawValue] = Segment(selector: code, attributes: codeRights, limit: 0xFFFF_FFFF, base: 0)
-        segments[SegmentRegister.ss.rawValue] = Segment(selector: stack, attributes: stackRights, limit: 0xFFFF_FFFF, base: 0)
+        segments[SegmentRegister.cs.rawValue] = Segment(
+            selector: code, attributes: codeRights, limit: 0xFFFF_FFFF, base: 0)
+        segments[SegmentRegister.ss.rawValue] = Segment(
+            selector: stack, attributes: stackRights, limit: 0xFFFF_FFFF, base: 0)
         setCPL(level)
         updateMode()
     }

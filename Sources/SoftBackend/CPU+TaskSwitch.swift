@@ -102,10 +102,12 @@ extension CPU {
         try storeTask(old.base &+ oldLayout.flags, savedFlags, width: oldLayout.width)
         for index in 0..<8 {
             try storeTask(
-                old.base &+ oldLayout.registers &+ UInt64(index) &* oldLayout.stride, gpr[index], width: oldLayout.width)
+                old.base &+ oldLayout.registers &+ UInt64(index) &* oldLayout.stride, gpr[index], width: oldLayout.width
+            )
         }
         for index in 0..<oldLayout.segmentCount {
-            try storeSystem(old.base &+ oldLayout.segments &+ UInt64(index) &* oldLayout.stride, segments[index].selector)
+            try storeSystem(
+                old.base &+ oldLayout.segments &+ UInt64(index) &* oldLayout.stride, segments[index].selector)
         }
         if cause == .jump || cause == .iret {
             let table = segments[SegmentRegister.gdt.rawValue]
@@ -126,7 +128,11 @@ extension CPU {
         if !layout.isWide { flags &= 0xFFFF }
         rip = newRIP
         for index in 0..<8 {
-            if layout.isWide { gpr[index] = newRegisters[index] } else { write(UInt8(index), newRegisters[index], width: 1) }
+            if layout.isWide {
+                gpr[index] = newRegisters[index]
+            } else {
+                write(UInt8(index), newRegisters[index], width: 1)
+            }
         }
         for index in 0..<6 { segments[index] = Segment(selector: newSelectors[index]) }
         segments[SegmentRegister.ldt.rawValue] = Segment(selector: newLDT)

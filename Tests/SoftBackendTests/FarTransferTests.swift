@@ -8,7 +8,9 @@ import Testing
     /// jmp selector:offset
     private func jump(_ selector: UInt16, _ offset: UInt32 = 0x8100) -> [UInt8] { [0xEA] + pointer(selector, offset) }
     /// call selector:offset; hlt
-    private func call(_ selector: UInt16, _ offset: UInt32 = 0x8100) -> [UInt8] { [0x9A] + pointer(selector, offset) + [0xF4] }
+    private func call(_ selector: UInt16, _ offset: UInt32 = 0x8100) -> [UInt8] {
+        [0x9A] + pointer(selector, offset) + [0xF4]
+    }
 
     private func pointer(_ selector: UInt16, _ offset: UInt32) -> [UInt8] {
         (0..<4).map { UInt8(truncatingIfNeeded: offset >> ($0 * 8)) } + [UInt8(selector & 0xFF), UInt8(selector >> 8)]
@@ -19,7 +21,8 @@ import Testing
         _ guest: GuestMachine, to selector: UInt16, access: UInt8 = 0xEC, count: UInt8 = 0, offset: UInt32 = 0x8100
     ) throws {
         try guest.setDescriptor(
-            GuestSelector.scratch, GuestDescriptor.gate(selector: selector, offset: offset, access: access, count: count))
+            GuestSelector.scratch,
+            GuestDescriptor.gate(selector: selector, offset: offset, access: access, count: count))
     }
 
     @Test func `a far JMP loads CS and sets the accessed bit`() throws {
@@ -142,7 +145,8 @@ import Testing
         let slots = (0..<6).map { guest.stackSlot(UInt64($0), byteCount: 4) }
         #expect(
             slots == [
-                GuestLayout.code + 7, UInt64(GuestSelector.userCode32), 0x1111_1111, 0x2222_2222, GuestLayout.userStack - 8,
+                GuestLayout.code + 7, UInt64(GuestSelector.userCode32), 0x1111_1111, 0x2222_2222,
+                GuestLayout.userStack - 8,
                 UInt64(GuestSelector.userData32),
             ])
     }

@@ -46,7 +46,10 @@ import Testing
     }
 
     @Test func `exceptions 0, 2, 3 and above 31, and other kinds, fail the run and are consumed`() throws {
-        for (kind, vector) in [(VCPUEvent.Kind.exception, UInt8(0)), (.exception, 2), (.exception, 3), (.exception, 32), (.init(rawValue: 7), 6)] {
+        for (kind, vector) in [
+            (VCPUEvent.Kind.exception, UInt8(0)), (.exception, 2), (.exception, 3), (.exception, 32),
+            (.init(rawValue: 7), 6),
+        ] {
             let guest = try protectedGuest()
             let event = VCPUEvent(kind: kind, vector: vector)
             guest.inject(event)

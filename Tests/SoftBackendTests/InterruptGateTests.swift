@@ -29,7 +29,8 @@ import Testing
     @Test(arguments: [(UInt8(0x86), UInt64(2)), (0x87, 0x202)])
     func `a 16-bit gate pushes words and uses 16 bits of its offset`(access: UInt8, flags: UInt64) throws {
         let guest = try protectedGuest(flags: 0x202)
-        try guest.setGate(0x40, selector: GuestSelector.code32, access: access, offset: 0xABCD_0000 + GuestMachine.handler(0x40))
+        try guest.setGate(
+            0x40, selector: GuestSelector.code32, access: access, offset: 0xABCD_0000 + GuestMachine.handler(0x40))
         try guest.run(int40)
         #expect(guest.haltedVector == 0x40)
         #expect(guest[.rsp] == GuestLayout.stack - 6)
@@ -198,7 +199,7 @@ import Testing
         }
     }
 
-    @Test func `an inner stack without room is #SS with its selector, an outer one #SS with 0`() throws {
+    @Test func `an inner stack without room is #SS with its selector; where no handler finds room, shutdown`() throws {
         let guest = try protectedGuest(level: 3)
         try guest.setDescriptor(GuestSelector.scratch, GuestDescriptor.segment(limit: 0xFFF, access: 0x93, flags: 4))
         try guest.write16(GuestSelector.scratch, at: GuestLayout.task + 8)
@@ -213,7 +214,6 @@ import Testing
             $0[.ss].limit = 0xFFF
             $0[.rsp] = 0x2000
         }
-        try flat.setGate(12, selector: GuestSelector.code32Level1 & ~3, access: 0x85)
         #expect(try flat.run(int40).reason == .shutdown)  // neither #SS nor #DF find room
     }
 
@@ -236,7 +236,9 @@ import Testing
             $0[.es].selector = GuestSelector.userData32
             $0[.es].attributes = SegmentAttributes(rawValue: 0xCF3)
         }
-        for (place, value) in [0x8100, UInt32(GuestSelector.userCode32), 0x3202, 0xD000, UInt32(GuestSelector.userData32)].enumerated() {
+        for (place, value) in [
+            0x8100, UInt32(GuestSelector.userCode32), 0x3202, 0xD000, UInt32(GuestSelector.userData32),
+        ].enumerated() {
             try guest.write32(value, at: top + UInt64(place) * 4)
         }
         try guest.write([0xEB, 0xFE], at: 0x8100)

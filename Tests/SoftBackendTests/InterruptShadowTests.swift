@@ -95,8 +95,6 @@ import Testing
 
     @Test func `HLT exits with RIP advanced, and RF and the shadow cleared`() throws {
         let guest = try protectedGuest()
-        let result = try guest.vcpu.run(budget: 0)
-        _ = result
         try guest.write([0xFB, 0xF4], at: GuestLayout.code)  // sti; hlt
         let halted = try guest.vcpu.run(budget: 100)
         #expect(halted.exit.reason == .halted)

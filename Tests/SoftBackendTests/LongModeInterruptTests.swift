@@ -38,7 +38,9 @@ import Testing
         #expect(guest[.rsp] == GuestLayout.innerStack - 40)
         #expect(guest[.ss].selector == 0)
         #expect(guest.level == 0)
-        #expect(guest.stackSlot(1, byteCount: 8) == UInt64(compatibility ? GuestSelector.userCode32 : GuestSelector.userCode64))
+        #expect(
+            guest.stackSlot(1, byteCount: 8)
+                == UInt64(compatibility ? GuestSelector.userCode32 : GuestSelector.userCode64))
         #expect(guest.stackSlot(3, byteCount: 8) == GuestLayout.userStack)
         #expect(guest.stackSlot(4, byteCount: 8) == UInt64(GuestSelector.userData32))
     }
@@ -152,7 +154,9 @@ import Testing
         let guest = try longGuest()
         let top = GuestLayout.stack - 40
         guest.change { $0[.rsp] = top }
-        for (place, value) in [1 << 47, UInt64(GuestSelector.code64), 2, 0xA000, UInt64(GuestSelector.data32)].enumerated() {
+        for (place, value) in [1 << 47, UInt64(GuestSelector.code64), 2, 0xA000, UInt64(GuestSelector.data32)]
+            .enumerated()
+        {
             try guest.write64(value, at: top + UInt64(place) * 8)
         }
         try guest.run([0x48, 0xCF])

@@ -11,7 +11,9 @@ import Testing
     private static let jump: [UInt8] = [0xE9, 0xFB, 0x5F, 0, 0]  // jmp 0xe000
 
     /// A guest whose data page has this entry.
-    private func guest(level: UInt8 = 0, entry: UInt64, cr0: UInt64 = 0x8000_0011, cr4: UInt64 = 0x20, flags: UInt64 = 2) throws -> GuestMachine {
+    private func guest(
+        level: UInt8 = 0, entry: UInt64, cr0: UInt64 = 0x8000_0011, cr4: UInt64 = 0x20, flags: UInt64 = 2
+    ) throws -> GuestMachine {
         let guest = try longGuest(level: level, flags: flags)
         try guest.write64(Self.page | entry, at: guest.pageEntry(Self.page))
         guest.change {
@@ -22,7 +24,8 @@ import Testing
     }
 
     private func expectPageFault(
-        _ guest: GuestMachine, _ errorCode: UInt64, at rip: UInt64 = GuestLayout.code, sourceLocation: SourceLocation = #_sourceLocation
+        _ guest: GuestMachine, _ errorCode: UInt64, at rip: UInt64 = GuestLayout.code,
+        sourceLocation: SourceLocation = #_sourceLocation
     ) {
         guest.expectFault(14, errorCode, at: rip, slotBytes: 8, sourceLocation: sourceLocation)
         #expect(guest[.cr2] == Self.page, sourceLocation: sourceLocation)
@@ -135,7 +138,8 @@ import Testing
         // mov al, [0xe000]; mov byte [pte], 0; invlpg [0xe000]; mov al, [0xe000]
         let entry = UInt32(guest.pageEntry(Self.page))
         let place = (0..<4).map { UInt8(truncatingIfNeeded: entry >> ($0 * 8)) }
-        try guest.run(Self.read.dropLast() + [0xC6, 0x04, 0x25] + place + [0, 0x0F, 0x01, 0x3C, 0x25, 0, 0xE0, 0, 0] + Self.read)
+        try guest.run(
+            Self.read.dropLast() + [0xC6, 0x04, 0x25] + place + [0, 0x0F, 0x01, 0x3C, 0x25, 0, 0xE0, 0, 0] + Self.read)
         expectPageFault(guest, 0, at: GuestLayout.code + 23)
     }
 
@@ -151,7 +155,9 @@ import Testing
         // GDT, IDT and TSS in supervisor pages: a user program's INT n uses them.
         let guest = try longGuest(level: 3)
         try guest.setGate(0x40, selector: GuestSelector.code64, access: 0xEE)
-        for page: UInt64 in [0x1000, 0x2000, 0x3000, 0x4000, 0xA000] { try guest.write64(page | 3, at: guest.pageEntry(page)) }
+        for page: UInt64 in [0x1000, 0x2000, 0x3000, 0x4000, 0xA000] {
+            try guest.write64(page | 3, at: guest.pageEntry(page))
+        }
         try guest.run([0xCD, 0x40])
         #expect(guest.haltedVector == 0x40)
     }
@@ -161,7 +167,9 @@ import Testing
         let faulting = try guest(level: 3, entry: 7, cr0: 0x8004_0011, flags: 0x4_0002)
         try faulting.run(code, budget: 5)
         faulting.expectFault(17, 0, slotBytes: 8)
-        for (level, cr0, flags) in [(UInt8(0), UInt64(0x8004_0011), UInt64(0x4_0002)), (3, 0x8000_0011, 0x4_0002), (3, 0x8004_0011, 2)] {
+        for (level, cr0, flags) in [
+            (UInt8(0), UInt64(0x8004_0011), UInt64(0x4_0002)), (3, 0x8000_0011, 0x4_0002), (3, 0x8004_0011, 2),
+        ] {
             let guest = try guest(level: level, entry: 7, cr0: cr0, flags: flags)
             try guest.run(code, budget: 5)
             #expect(guest[.rip] == GuestLayout.code + 7)
@@ -197,7 +205,9 @@ import Testing
 
         let legacy = try protectedGuest()
         try legacy.write32(UInt32(tables + 0x1003), at: tables)
-        for page in 0..<UInt64(1024) { try legacy.write32(UInt32(page << 12 | (page == 14 ? 1 : 3)), at: tables + 0x1000 + page * 4) }
+        for page in 0..<UInt64(1024) {
+            try legacy.write32(UInt32(page << 12 | (page == 14 ? 1 : 3)), at: tables + 0x1000 + page * 4)
+        }
         legacy.change {
             $0[.cr3] = tables
             $0[.cr0] = 0x8001_0011

@@ -118,6 +118,9 @@ import Testing
         try guest.write([0x5A], at: 0x1_8100)
         try guest.run([0xB8, 0x10, 0x00, 0x8E, 0xD8, 0x67, 0xA0, 0x00, 0x80, 0x01, 0x00, 0xF4])
         #expect(guest[.rax] & 0xFF == 0x5A)
-        #expect(guest[.ds] == Segment(selector: 0x10, attributes: SegmentAttributes(rawValue: 0x93), limit: 0xFFFF_FFFF, base: 0x100))
+        #expect(
+            guest[.ds]
+                == Segment(
+                    selector: 0x10, attributes: SegmentAttributes(rawValue: 0x93), limit: 0xFFFF_FFFF, base: 0x100))
     }
 }

@@ -13,14 +13,18 @@ import Testing
 
     @Test func `a load of DS takes base, limit and rights and sets the accessed bit`() throws {
         let guest = try protectedGuest()
-        try guest.setDescriptor(GuestSelector.scratch, GuestDescriptor.segment(base: 0x12345, limit: 0x77, access: 0xF2))
+        try guest.setDescriptor(
+            GuestSelector.scratch, GuestDescriptor.segment(base: 0x12345, limit: 0x77, access: 0xF2))
         try guest.run(load(3, GuestSelector.scratch | 3))
         #expect(
             guest[.ds]
                 == Segment(
-                    selector: GuestSelector.scratch | 3, attributes: SegmentAttributes(rawValue: 0xCF3), limit: 0x7_7FFF,
+                    selector: GuestSelector.scratch | 3, attributes: SegmentAttributes(rawValue: 0xCF3),
+                    limit: 0x7_7FFF,
                     base: 0x12345))
-        #expect(guest.descriptor(GuestSelector.scratch) == GuestDescriptor.segment(base: 0x12345, limit: 0x77, access: 0xF3))
+        #expect(
+            guest.descriptor(GuestSelector.scratch) == GuestDescriptor.segment(base: 0x12345, limit: 0x77, access: 0xF3)
+        )
     }
 
     @Test func `a null selector makes data segments unusable, and their use #GP`() throws {
@@ -207,7 +211,8 @@ import Testing
 
     @Test func `LTR in long mode reads a base of 64 bits`() throws {
         let guest = try longGuest()
-        try guest.setDescriptor(GuestSelector.scratch, GuestDescriptor.segment(base: 0x3200, limit: 0x67, access: 0x89, flags: 0))
+        try guest.setDescriptor(
+            GuestSelector.scratch, GuestDescriptor.segment(base: 0x3200, limit: 0x67, access: 0x89, flags: 0))
         try guest.setDescriptor(GuestSelector.scratch + 8, 0xFFFF_8000)
         try guest.run([0x66, 0xB8, 0x78, 0x00, 0x0F, 0x00, 0xD8, 0xF4])
         #expect(guest[.tr].base == 0xFFFF_8000_0000_3200)

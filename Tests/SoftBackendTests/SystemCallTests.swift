@@ -7,7 +7,9 @@ import Testing
 @Suite(.alsoRestarting) struct SystemCallTests {
     private static let star: UInt64 = 0x0020_0028 << 32  // user 0x20, kernel 0x28
 
-    private func guest(level: UInt8, compatibility: Bool = false, _ body: (inout VCPUState) -> Void = { _ in }) throws -> GuestMachine {
+    private func guest(level: UInt8, compatibility: Bool = false, _ body: (inout VCPUState) -> Void = { _ in }) throws
+        -> GuestMachine
+    {
         let guest = try longGuest(level: level, compatibility: compatibility, flags: 0x703)
         guest.change { state in
             state[.rflags] = 0x603
@@ -32,8 +34,10 @@ import Testing
         #expect(guest[.rflags] == 3)
         #expect(guest[.rsp] == GuestLayout.userStack)
         #expect(guest.level == 0)
-        #expect(guest[.cs] == Segment(selector: 0x28, attributes: SegmentAttributes(rawValue: 0xA9B), limit: 0xFFFF_FFFF))
-        #expect(guest[.ss] == Segment(selector: 0x30, attributes: SegmentAttributes(rawValue: 0xC93), limit: 0xFFFF_FFFF))
+        #expect(
+            guest[.cs] == Segment(selector: 0x28, attributes: SegmentAttributes(rawValue: 0xA9B), limit: 0xFFFF_FFFF))
+        #expect(
+            guest[.ss] == Segment(selector: 0x30, attributes: SegmentAttributes(rawValue: 0xC93), limit: 0xFFFF_FFFF))
     }
 
     @Test func `SYSCALL is #UD without SCE, in compatibility mode and in protected mode`() throws {
@@ -50,7 +54,9 @@ import Testing
     }
 
     @Test func `SYSRET with REX.W goes to 64-bit code, without to compatibility mode`() throws {
-        for (code, selector, rights) in [([0x48, 0x0F, 0x07] as [UInt8], UInt16(0x33), UInt16(0xAFB)), ([0x0F, 0x07], 0x23, 0xCFB)] {
+        for (code, selector, rights) in [
+            ([0x48, 0x0F, 0x07] as [UInt8], UInt16(0x33), UInt16(0xAFB)), ([0x0F, 0x07], 0x23, 0xCFB),
+        ] {
             let guest = try guest(level: 0) {
                 $0[.rcx] = code.count == 3 ? 0x8100 : 0xFFFF_0000_0000_8100
                 $0[.r11] = 0xFFFF_FFFF_FFFF_FEFF  // everything but TF
@@ -59,7 +65,9 @@ import Testing
             #expect(guest[.rip] == 0x8100)
             #expect(guest[.cs].selector == selector)
             #expect(guest[.cs].attributes.rawValue == rights)
-            #expect(guest[.ss] == Segment(selector: 0x2B, attributes: SegmentAttributes(rawValue: 0xCF3), limit: 0xFFFF_FFFF))
+            #expect(
+                guest[.ss]
+                    == Segment(selector: 0x2B, attributes: SegmentAttributes(rawValue: 0xCF3), limit: 0xFFFF_FFFF))
             #expect(guest[.rflags] == 0x3C_7ED7)
             #expect(guest.level == 3)
         }
@@ -87,8 +95,10 @@ import Testing
             #expect(guest[.rip] == 0x8100)
             #expect(guest[.rsp] == 0xB100)
             #expect(guest[.rflags] == 0x403)
-            #expect(guest[.cs] == Segment(selector: 8, attributes: SegmentAttributes(rawValue: 0xA9B), limit: 0xFFFF_FFFF))
-            #expect(guest[.ss] == Segment(selector: 16, attributes: SegmentAttributes(rawValue: 0xC93), limit: 0xFFFF_FFFF))
+            #expect(
+                guest[.cs] == Segment(selector: 8, attributes: SegmentAttributes(rawValue: 0xA9B), limit: 0xFFFF_FFFF))
+            #expect(
+                guest[.ss] == Segment(selector: 16, attributes: SegmentAttributes(rawValue: 0xC93), limit: 0xFFFF_FFFF))
         }
     }
 
@@ -119,7 +129,9 @@ import Testing
     }
 
     @Test func `SYSEXIT goes to 32-bit code, with REX.W to 64-bit code`() throws {
-        for (code, selector, rights) in [([0x0F, 0x35] as [UInt8], UInt16(0x1B), UInt16(0xCFB)), ([0x48, 0x0F, 0x35], 0x2B, 0xAFB)] {
+        for (code, selector, rights) in [
+            ([0x0F, 0x35] as [UInt8], UInt16(0x1B), UInt16(0xCFB)), ([0x48, 0x0F, 0x35], 0x2B, 0xAFB),
+        ] {
             let guest = try guest(level: 0) {
                 $0[.rcx] = 0xC100
                 $0[.rdx] = 0x8100

@@ -21,7 +21,9 @@ import Testing
             GuestSelector.data32, GuestSelector.code32, GuestSelector.data32, GuestSelector.data32, 0,
             GuestSelector.data16,
         ]
-        for (place, selector) in selectors.enumerated() { try guest.write16(selector, at: task + 72 + UInt64(place) * 4) }
+        for (place, selector) in selectors.enumerated() {
+            try guest.write16(selector, at: task + 72 + UInt64(place) * 4)
+        }
         try guest.write([0xF4], at: 0x8100)
         return guest
     }
@@ -106,11 +108,13 @@ import Testing
         let guest = try protectedGuest()
         guest.change { $0[.rbx] = 0xFFFF_FFFF }
         try guest.setDescriptor(
-            GuestSelector.otherTask, GuestDescriptor.segment(base: UInt32(GuestLayout.otherTask), limit: 0x2B, access: 0x81, flags: 0))
+            GuestSelector.otherTask,
+            GuestDescriptor.segment(base: UInt32(GuestLayout.otherTask), limit: 0x2B, access: 0x81, flags: 0))
         let task = GuestLayout.otherTask
         let fields: [(UInt64, UInt16)] = [
             (14, 0x8100), (16, 0x202), (18, 1), (20, 2), (22, 3), (24, 4), (26, 0xC800), (28, 6), (30, 7), (32, 8),
-            (34, GuestSelector.data32), (36, GuestSelector.code32), (38, GuestSelector.data32), (40, GuestSelector.data16),
+            (34, GuestSelector.data32), (36, GuestSelector.code32), (38, GuestSelector.data32),
+            (40, GuestSelector.data16),
         ]
         for (place, value) in fields { try guest.write16(value, at: task + place) }
         try guest.write([0xF4], at: 0x8100)

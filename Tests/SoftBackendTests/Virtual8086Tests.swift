@@ -6,7 +6,9 @@ import Testing
 
 @Suite(.alsoRestarting) struct Virtual8086Tests {
     /// A guest at CPL 0 whose IRET enters virtual-8086 mode at 0800:0000 (linear 0x8000).
-    private func guest(_ code: [UInt8], iopl: UInt32 = 0, flags: UInt32 = 0x202, budget: UInt64 = 10) throws -> GuestMachine {
+    private func guest(_ code: [UInt8], iopl: UInt32 = 0, flags: UInt32 = 0x202, budget: UInt64 = 10) throws
+        -> GuestMachine
+    {
         let guest = try protectedGuest()
         let top = GuestLayout.stack - 36
         let frame: [UInt32] = [0, 0x800, 0x2_0000 | flags | iopl << 12, 0x200, 0xC00, 0x111, 0x222, 0x333, 0x444]
@@ -20,7 +22,9 @@ import Testing
         return guest
     }
 
-    private func expectMonitor(_ guest: GuestMachine, _ vector: Int, _ errorCode: UInt64?, at ip: UInt64, flags: UInt64 = 0x2_0202) {
+    private func expectMonitor(
+        _ guest: GuestMachine, _ vector: Int, _ errorCode: UInt64?, at ip: UInt64, flags: UInt64 = 0x2_0202
+    ) {
         #expect(guest.haltedVector == vector)
         let words: UInt64 = errorCode == nil ? 9 : 10
         #expect(guest[.rsp] == GuestLayout.innerStack - words * 4)

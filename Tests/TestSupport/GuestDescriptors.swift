@@ -8,7 +8,8 @@ public enum GuestDescriptor {
     ///   - access: bits 47 to 40: P, DPL, S, type.
     ///   - flags: bits 55 to 52: G, D/B, L, AVL.
     ///   - limit: 20 bits, before granularity.
-    public static func segment(base: UInt32 = 0, limit: UInt32 = 0xF_FFFF, access: UInt8, flags: UInt8 = 0xC) -> UInt64 {
+    public static func segment(base: UInt32 = 0, limit: UInt32 = 0xF_FFFF, access: UInt8, flags: UInt8 = 0xC) -> UInt64
+    {
         let low = UInt64(limit & 0xFFFF) | UInt64(base & 0xFF_FFFF) << 16 | UInt64(access) << 40
         return low | UInt64(limit >> 16 & 0xF) << 48 | UInt64(flags & 0xF) << 52 | UInt64(base >> 24) << 56
     }

@@ -115,7 +115,10 @@ public final class GuestMachine {
     public func stackSlot(_ place: UInt64, byteCount: Int) -> UInt64 {
         let state = state
         let isLong = state[.efer] & 0x400 != 0 && state[.cs].attributes.contains(.long)
-        let top = isLong ? state[.rsp] : state[.ss].base + (state[.rsp] & (state[.ss].attributes.contains(.defaultBig) ? 0xFFFF_FFFF : 0xFFFF))
+        let top =
+            isLong
+            ? state[.rsp]
+            : state[.ss].base + (state[.rsp] & (state[.ss].attributes.contains(.defaultBig) ? 0xFFFF_FFFF : 0xFFFF))
         return read64(top + place * UInt64(byteCount), byteCount: byteCount)
     }
 
@@ -150,9 +153,15 @@ public final class GuestMachine {
             (GuestSelector.userData32, GuestDescriptor.segment(access: 0xF3)),
             (GuestSelector.code64, GuestDescriptor.segment(access: 0x9B, flags: 0xA)),
             (GuestSelector.userCode64, GuestDescriptor.segment(access: 0xFB, flags: 0xA)),
-            (GuestSelector.task, GuestDescriptor.segment(base: UInt32(GuestLayout.task), limit: 0x67, access: 0x8B, flags: 0)),
+            (
+                GuestSelector.task,
+                GuestDescriptor.segment(base: UInt32(GuestLayout.task), limit: 0x67, access: 0x8B, flags: 0)
+            ),
             (GuestSelector.task + 8, 0),
-            (GuestSelector.ldt, GuestDescriptor.segment(base: UInt32(GuestLayout.ldt), limit: 0x3F, access: 0x82, flags: 0)),
+            (
+                GuestSelector.ldt,
+                GuestDescriptor.segment(base: UInt32(GuestLayout.ldt), limit: 0x3F, access: 0x82, flags: 0)
+            ),
             (GuestSelector.code16, GuestDescriptor.segment(limit: 0xFFFF, access: 0x9B, flags: 0)),
             (GuestSelector.data16, GuestDescriptor.segment(limit: 0xFFFF, access: 0x93, flags: 0)),
             (GuestSelector.conforming32, GuestDescriptor.segment(access: 0x9F)),
@@ -224,9 +233,11 @@ public final class GuestMachine {
         state[.gdt] = Segment(attributes: SegmentAttributes(rawValue: 0x82), limit: 0xAF, base: GuestLayout.gdt)
         state[.idt] = Segment(attributes: SegmentAttributes(rawValue: 0x82), limit: idtLimit, base: GuestLayout.idt)
         state[.ldt] = Segment(
-            selector: GuestSelector.ldt, attributes: SegmentAttributes(rawValue: 0x82), limit: 0x3F, base: GuestLayout.ldt)
+            selector: GuestSelector.ldt, attributes: SegmentAttributes(rawValue: 0x82), limit: 0x3F,
+            base: GuestLayout.ldt)
         state[.tr] = Segment(
-            selector: GuestSelector.task, attributes: SegmentAttributes(rawValue: 0x8B), limit: 0x67, base: GuestLayout.task)
+            selector: GuestSelector.task, attributes: SegmentAttributes(rawValue: 0x8B), limit: 0x67,
+            base: GuestLayout.task)
     }
 
     /// 64-bit mode at CPL 0 or 3, or compatibility mode (32-bit code). The first 2 MiB are mapped to themselves by
@@ -243,12 +254,13 @@ public final class GuestMachine {
         for page in 0..<UInt64(512) { try write64(page << 12 | 7, at: tables + 0x3000 + page * 8) }
         let isUser = level == 3
         change { state in
-            let code = switch (compatibility, isUser) {
-            case (false, false): Self.flat(GuestSelector.code64, 0xA9B)
-            case (false, true): Self.flat(GuestSelector.userCode64, 0xAFB)
-            case (true, false): Self.flat(GuestSelector.code32, 0xC9B)
-            case (true, true): Self.flat(GuestSelector.userCode32, 0xCFB)
-            }
+            let code =
+                switch (compatibility, isUser) {
+                case (false, false): Self.flat(GuestSelector.code64, 0xA9B)
+                case (false, true): Self.flat(GuestSelector.userCode64, 0xAFB)
+                case (true, false): Self.flat(GuestSelector.code32, 0xC9B)
+                case (true, true): Self.flat(GuestSelector.userCode32, 0xCFB)
+                }
             state[.cs] = code
             let data = isUser ? Self.flat(GuestSelector.userData32, 0xCF3) : Self.flat(GuestSelector.data32, 0xC93)
             for register: SegmentRegister in [.es, .ss, .ds, .fs, .gs] { state[register] = data }
