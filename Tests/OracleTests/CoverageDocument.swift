@@ -131,7 +131,7 @@ enum CoverageDocument {
 
     @Test func `every test that the table names stands in the sources`() throws {
         let tests = CoverageDocument.path.deletingLastPathComponent().deletingLastPathComponent()
-            .appendingPathComponent("Tests")
+            .appendingPathComponent("Tests").resolvingSymlinksInPath()
         var sources: [String: String] = [:]
         let files = FileManager.default.enumerator(at: tests, includingPropertiesForKeys: nil)
         while let file = files?.nextObject() as? URL {

@@ -75,8 +75,7 @@ import Testing
         let exit = try guest.run()
         #expect(exit.reason == .nmiReady)
         #expect(!exit.state.interrupt.contains(.nmiWindowExiting))
-        // At the IRET, before it completes.
-        #expect(guest[.rip] == GuestLayout.handlers + 2 * 16 + 1)
+        #expect(guest[.rip] == Self.code)
         #expect(try guest.run().reason == .halted)
         #expect(guest[.rip] == Self.code + 2)
     }

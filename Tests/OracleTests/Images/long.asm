@@ -102,12 +102,13 @@ long_start:
         mov     rax, 0x123456789ABCDEF0
         FAULT   "#GP of a non-canonical address", mov rbx, [rax]
         ; Through RBP it is #SS, for which TCG raises #GP: a test of its own.
+        ; First one that succeeds: whether a walk that fails sets A on its way is the processor's choice.
+        mov     rax, [V + 8]
+        STOP    "read sets A"
         FAULT   "#PF not present", mov rax, [V + 0x3008]
         FAULT   "#PF write of read-only", mov [V + 0x1008], rax
         FAULT   "#PF fetch of NX", jmp V + 0x4000
         FAULT   "#PF no PML4 entry", mov rax, [qword 0x7F0000000000]
-        mov     rax, [V + 8]
-        STOP    "read sets A"
         mov     [V + 0x10], rax
         STOP    "write sets D"
         mov     rbx, [0x40000000 + SCRATCH]

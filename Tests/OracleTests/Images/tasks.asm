@@ -153,6 +153,7 @@ task_b_jumps:
         jmp     task_b_jumps
 task_b_fault:
         pop     edx
+        and     byte [TSS + 0x26], ~1   ; RF, which TCG does not save
         STOP    "task B: error code"
         ; The faulting instruction would fault again: go on behind it.
         add     dword [TSS + 0x20], 2
