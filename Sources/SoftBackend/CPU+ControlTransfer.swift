@@ -7,9 +7,14 @@ extension CPU {
     ///
     /// - Throws: #GP(0) where the target lies outside of the limit, or is not canonical.
     @inline(__always) mutating func jump(to target: UInt64, width: UInt8) throws(Interruption) {
+        rip = try checked(target, width: width)
+    }
+
+    /// A near target as RIP takes it: SDM vol. 2, CALL and JMP, #GP(0) beyond the limit or not canonical.
+    @inline(__always) private func checked(_ target: UInt64, width: UInt8) throws(Interruption) -> UInt64 {
         let masked = is64Bit ? target : width == 1 ? target & 0xFFFF : target & 0xFFFF_FFFF
         if is64Bit ? !masked.isCanonical : masked >= codeEnd { throw .generalProtection(0) }
-        rip = masked
+        return masked
     }
 
     @inline(__always) mutating func jmpRelative(_ i: borrowing DecodedInstruction) throws(Interruption) {
@@ -34,14 +39,10 @@ extension CPU {
     @inline(__always) mutating func callRelative<T: OperandWidth>(
         _ i: borrowing DecodedInstruction, _ type: T.Type
     ) throws(Interruption) {
-        let stack = self[.rsp]
+        // The target is checked before the return address is stored: SDM vol. 2, CALL.
+        let target = try checked(nextRIP(i) &+ i.immediate, width: T.bitWidth == 64 ? 3 : 2)
         try push(T(truncatingIfNeeded: nextRIP(i)))
-        do {
-            try jump(to: nextRIP(i) &+ i.immediate, width: T.bitWidth == 64 ? 3 : 2)
-        } catch {
-            self[.rsp] = stack
-            throw error
-        }
+        rip = target
     }
 
     @inline(__always) mutating func returnNear<T: OperandWidth>(_ type: T.Type) throws(Interruption) {
@@ -65,15 +66,9 @@ extension CPU {
     }
 
     @inline(never) mutating func call(_ i: borrowing DecodedInstruction) throws(Interruption) {
-        let target = try target(i)
-        let stack = self[.rsp]
+        let target = try checked(target(i), width: i.width)
         try push(nextRIP(i), width: is64Bit ? 3 : i.width)
-        do {
-            try jump(to: target, width: i.width)
-        } catch {
-            self[.rsp] = stack
-            throw error
-        }
+        rip = target
     }
 
     @inline(never) mutating func ret(_ i: borrowing DecodedInstruction) throws(Interruption) {

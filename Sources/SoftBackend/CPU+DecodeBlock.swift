@@ -19,6 +19,8 @@ extension CPU {
         let first = code.nextInstruction
         var offset = 0
         var count = 0
+        // Bytes that decided what the block is: for one that is no instruction, all that the decoder looked at.
+        var covered = 0
         while count < CodeCache.blockInstructionsMax, offset < available {
             let length = min(15, available - offset)
             let bytes = unsafe UnsafeRawBufferPointer(start: host.bytes + offset, count: length)
@@ -35,7 +37,9 @@ extension CPU {
                 }
                 break
             }
+            covered = offset + length
             offset = Int(decoding.instruction.nextOffset)
+            if outcome != .invalid { covered = offset }
             let ends = decoding.instruction.flags.contains(.endsBlock)
             code.append(decoding.instruction)
             count += 1
@@ -47,7 +51,7 @@ extension CPU {
         let record = unsafe page.record
         let isNewCode = unsafe record.pointee.firstBlock < 0
         let source = unsafe Span<UInt8>(
-            _unsafeElements: UnsafeBufferPointer(start: host.bytes.assumingMemoryBound(to: UInt8.self), count: min(offset, available)))
+            _unsafeElements: UnsafeBufferPointer(start: host.bytes.assumingMemoryBound(to: UInt8.self), count: min(covered, available)))
         let number = unsafe code.close(key: key, first: first, instructionCount: count, bytes: source, record: record)
         if isNewCode {
             // Stores to the page must be seen from now on, by every VCPU.

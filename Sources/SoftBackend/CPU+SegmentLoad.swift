@@ -229,9 +229,9 @@ extension CPU {
             return
         }
         let level = read(i.register0, as: UInt16.self) & 3
-        try modify(i, as: UInt16.self) { (cpu: inout CPU, selector: UInt16) throws(Interruption) in
-            cpu.setZero(selector & 3 < level)
-            return selector & 3 < level ? selector & ~3 | level : selector
-        }
+        // Stored only where it changes: memory that cannot be written is then no fault (SDM vol. 2, ARPL, Operation).
+        let selector: UInt16 = try loadOperand(i)
+        if selector & 3 < level { try storeOperand(i, selector & ~3 | level) }
+        setZero(selector & 3 < level)
     }
 }

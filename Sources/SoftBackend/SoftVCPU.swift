@@ -52,7 +52,7 @@ final class SoftVCPU: VCPU {
         guard !isDestroyed else { throw .destroyed }
         if commPage.stop {
             commPage.stop = false
-            return RunResult(exit: VCPUExit(reason: .stopped, state: exitState), kind: .returnedEarly, retired: 0)
+            return RunResult(exit: VCPUExit(reason: .stopped), kind: .returnedEarly, retired: 0)
         }
         let commit = commPage.stateCommit
         commPage.stateCommit = []
