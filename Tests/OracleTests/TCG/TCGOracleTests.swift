@@ -2,7 +2,9 @@
 // Where the two disagree the manual decides. Known errors of TCG (QEMU 7.2) that images keep clear of, each tested
 // directly in ManualTests: no segment limits, no check of a segment's type or of a null one on data accesses, no #AC,
 // no RF in the flags that a fault pushes, error code 8 for reserved bits in PAE and long mode (SDM: 9), #GP instead of
-// #SS for non-canonical stack addresses, no checks of values written to CR0, CR4 and base MSRs, IRET to VM86 at CPL 3.
+// #SS for non-canonical stack addresses, no checks of values written to CR0, CR4 and base MSRs, IRET to VM86 at CPL 3,
+// error codes that name a 64-bit gate by 16 times its vector (SDM: 8 times; the host oracle has it for INT n), no RF in
+// the EFLAGS that a task switch saves, accessed bits set by plain loads of data segments only.
 
 import SoftBackend
 import Testing
