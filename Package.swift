@@ -12,7 +12,9 @@ let strict: [SwiftSetting] = [
 let package = Package(
     name: "exit-tracer",
     products: [
+        .library(name: "Analysis", targets: ["Analysis"]),
         .library(name: "NVMM", targets: ["NVMM"]),
+        .library(name: "ReferenceVMM", targets: ["ReferenceVMM"]),
         .library(name: "SoftBackend", targets: ["SoftBackend"]),
         .library(name: "Tracer", targets: ["Tracer"]),
         .library(name: "TraceFile", targets: ["TraceFile"]),
@@ -42,10 +44,10 @@ let package = Package(
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: strict),
-        .target(name: "Tracer", dependencies: ["CXXHash", "NVMM", "TraceFile"], swiftSettings: strict),
+        .target(name: "Tracer", dependencies: ["NVMM", "TraceFile"], swiftSettings: strict),
         .target(name: "Replay", dependencies: ["Disassembly", "NVMM", "TraceFile"], swiftSettings: strict),
         .target(
-            name: "Analysis", dependencies: ["Disassembly", "NVMM", "Replay", "TraceFile"],
+            name: "Analysis", dependencies: ["NVMM", "Replay", "TraceFile"],
             swiftSettings: strict),
         .executableTarget(
             name: "tracectl",
@@ -69,7 +71,7 @@ let package = Package(
             name: "OracleTests", dependencies: ["CHostOracle", "CZydis", "NVMM", "SoftBackend", "TestSupport"],
             swiftSettings: strict),
         .testTarget(
-            name: "ReferenceVMMTests", dependencies: ["NVMM", "ReferenceVMM", "SoftBackend", "TestSupport"],
+            name: "ReferenceVMMTests", dependencies: ["Assists", "NVMM", "ReferenceVMM", "SoftBackend", "TestSupport"],
             swiftSettings: strict),
         .testTarget(
             name: "TraceFileTests",

@@ -47,7 +47,8 @@ private let codeFolders = ["Sources", "Tests", "Benchmarks", "Fuzz"]
             extensions: ["swift", "c", "h", "md", "sh", "py", "asm"])
         for file in files {
             for (number, line) in file.lines.enumerated() {
-                for marker in leftoverMarkers where line.contains(marker) {
+                let words = line.split { !$0.isLetter }
+                for marker in leftoverMarkers where words.contains(Substring(marker)) {
                     Issue.record("\(file.path):\(number + 1) \(marker)")
                 }
             }
