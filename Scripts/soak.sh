@@ -3,7 +3,7 @@
 #   ORACLE_SECONDS (3600)  random instructions against the oracles
 #   KILL_ROUNDS (500)      recordings killed at a random moment and repaired
 #   FLIP_ROUNDS (10000)    random bit flips of a SeaBIOS trace, each verified
-#   FUZZ_SECONDS (3600)    the reader's fuzzer
+#   FUZZ_RUNS (1000000)     inputs for the reader's fuzzer
 #   SEED (random)          printed, to repeat a run
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -11,7 +11,7 @@ export SWIFT_BACKTRACE=enable=no
 oracle_seconds=${ORACLE_SECONDS:-3600}
 kill_rounds=${KILL_ROUNDS:-500}
 flip_rounds=${FLIP_ROUNDS:-10000}
-fuzz_seconds=${FUZZ_SECONDS:-3600}
+fuzz_runs=${FUZZ_RUNS:-1000000}
 seed=${SEED:-$RANDOM}
 RANDOM=$seed
 echo "soak: seed $seed"
@@ -25,7 +25,10 @@ disk=${DISK:-Samples/guests/bootdisk.bin}
 failures=0
 
 echo "== oracles, $oracle_seconds s"
-SOAK_SECONDS=$oracle_seconds SOAK_SEED=$seed Scripts/test.sh --filter OracleTests | tail -n 1 || failures=$((failures + 1))
+EXIT_TRACER_ORACLE_SECONDS=$oracle_seconds EXIT_TRACER_ORACLE_SEED=$seed \
+    Scripts/test.sh --filter OracleTests >"$work/oracles.txt" 2>&1 || failures=$((failures + 1))
+grep -E 'soak:|^failed|^did not end' "$work/oracles.txt" || true
+tail -n 1 "$work/oracles.txt"
 
 echo "== kill loop, $kill_rounds rounds"
 Scripts/kill_loop.sh "$tracectl" "$kill_rounds" "$seed" || failures=$((failures + 1))
@@ -36,10 +39,8 @@ python=/usr/bin/python3
 [ -x "$python" ] || python=python3
 "$python" Scripts/flip_bits.py "$tracectl" "$work/whole.vmtrace" "$flip_rounds" "$seed" || failures=$((failures + 1))
 
-if [ -x Fuzz/run.sh ]; then
-    echo "== fuzzing, $fuzz_seconds s"
-    FUZZ_SECONDS=$fuzz_seconds Fuzz/run.sh || failures=$((failures + 1))
-fi
+echo "== fuzzing, $fuzz_runs inputs"
+Scripts/fuzz.sh "$fuzz_runs" || failures=$((failures + 1))
 
 echo "soak: $failures failed"
 [ "$failures" -eq 0 ]
