@@ -23,6 +23,6 @@ record=$(run record)
 bytes=$(stat -c %s "$work/log" 2>/dev/null || echo 0)
 replay=$(run replay)
 same=no
-cmp -s "$work/serial.record" "$work/serial.replay" && same=yes
+[ -s "$work/serial.record" ] && cmp -s "$work/serial.record" "$work/serial.replay" && same=yes
 version=$(qemu-system-x86_64 --version | sed -n '1s/.*version \([0-9.]*\).*/\1/p')
 echo "qemu=$version record_seconds=$record replay_seconds=$replay log_bytes=$bytes same_serial_output=$same"
