@@ -1,5 +1,7 @@
 // The figures as lines of text: name, value, what it is compared with, target.
 
+import Glibc
+
 struct Table {
     private var rows: [[String]] = [["figure", "measured", "compared with", "target"]]
 
@@ -7,6 +9,7 @@ struct Table {
         rows.append([figure, measured, against, target])
         // Shown as it comes too: the whole takes minutes.
         print("\(figure): \(measured)\(against.isEmpty ? "" : " (\(against))")")
+        fflush(nil)
     }
 
     /// A Markdown table, aligned for terminals.

@@ -10,9 +10,8 @@ import SystemPackage
 import TraceFile
 import Tracer
 
-setlinebuf(stdout)
 let arguments = CommandLine.arguments
-func option(_ name: String, _ fallback: String) -> String {
+@MainActor func option(_ name: String, _ fallback: String) -> String {
     guard let index = arguments.firstIndex(of: name), index + 1 < arguments.count else { return fallback }
     return arguments[index + 1]
 }
@@ -26,14 +25,14 @@ let folder = FileManager.default.temporaryDirectory.appending(
     path: "figures-\(ProcessInfo.processInfo.processIdentifier)")
 try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
 defer { try? FileManager.default.removeItem(at: folder) }
-func place(_ name: String) -> FilePath { FilePath(folder.appending(path: name).path) }
+@MainActor func place(_ name: String) -> FilePath { FilePath(folder.appending(path: name).path) }
 
 var table = Table()
 
 // MARK: - Speed of the interpreter
 
 /// Boots the firmware on `backend` to its end; the instructions that took.
-@discardableResult func boot(_ backend: any Backend) throws -> (instructions: UInt64, steps: UInt64) {
+@MainActor @discardableResult func boot(_ backend: any Backend) throws -> (instructions: UInt64, steps: UInt64) {
     let machine = try PC(
         machine: try backend.createMachine(),
         configuration: PCConfiguration(image: .firmware(firmware), disk: disk))
@@ -41,7 +40,7 @@ var table = Table()
     return (machine.instructions, machine.steps)
 }
 
-func speed(_ name: String, _ body: () throws -> UInt64) rethrows {
+@MainActor func speed(_ name: String, _ body: () throws -> UInt64) rethrows {
     var rates: [Double] = []
     for _ in 0..<rounds {
         var count: UInt64 = 0
@@ -61,7 +60,7 @@ for (name, code) in [("register loop", FlatCode.arithmetic), ("memory and call l
 // MARK: - Cost of recording
 
 /// Runs `body` on a backend that is recorded to `path`.
-@discardableResult func recording(_ path: FilePath, _ body: (any Backend) throws -> Void) throws -> RecordingResult {
+@MainActor @discardableResult func recording(_ path: FilePath, _ body: (any Backend) throws -> Void) throws -> RecordingResult {
     let recorder = try Recorder(.file(path), of: SoftBackend())
     try body(recorder.backend)
     return try recorder.finish()
@@ -71,12 +70,12 @@ let firmwareTrace = place("firmware.vmtrace")
 let exitsTrace = place("exits.vmtrace")
 
 /// Runs the sample guest that makes more than 100,000 exits of mixed kinds, to its end.
-func runExits(_ backend: any Backend) throws {
+@MainActor func runExits(_ backend: any Backend) throws {
     let machine = try PC(machine: try backend.createMachine(), configuration: PCConfiguration(image: .flat(exitsGuest)))
     _ = try machine.run(limits: PCLimits(instructions: 100_000_000))
 }
 
-func overhead(_ name: String, _ path: FilePath, _ body: (any Backend) throws -> Void) throws {
+@MainActor func overhead(_ name: String, _ path: FilePath, _ body: (any Backend) throws -> Void) throws {
     try body(SoftBackend())  // warms caches
     let pairs = try Pairs(rounds: rounds, ours: { try recording(path, body) }, theirs: { try body(SoftBackend()) })
     let range = "\(number(pairs.range.lowerBound)) to \(number(pairs.range.upperBound))"
@@ -89,7 +88,7 @@ try overhead("100,000 exits, 2 instructions each", exitsTrace) { try runExits($0
 
 // MARK: - Size
 
-func size(_ name: String, _ path: FilePath) throws {
+@MainActor func size(_ name: String, _ path: FilePath) throws {
     let reader = try TraceReader(path: path)
     let totals = reader.totals
     let options = TraceWriterOptions()
@@ -120,7 +119,7 @@ try size("100,000 exits", exitsTrace)
 
 // MARK: - Reading
 
-func scan(_ name: String, _ path: FilePath) throws {
+@MainActor func scan(_ name: String, _ path: FilePath) throws {
     let steps = try TraceReader(path: path).totals.stepCount
     let pairs = try Pairs(
         rounds: rounds,
@@ -136,7 +135,7 @@ func scan(_ name: String, _ path: FilePath) throws {
 try scan("100,000 exits", exitsTrace)
 
 /// Opens the trace and shows the state at a step.
-func seek(_ path: FilePath, _ wanted: UInt64) throws -> Step? {
+@MainActor func seek(_ path: FilePath, _ wanted: UInt64) throws -> Step? {
     let reader = try TraceReader(path: path)
     let start = reader.keyframes.last { $0.stepCount <= wanted }
     let cursor = try reader.cursor(fromKeyframe: start?.index)
