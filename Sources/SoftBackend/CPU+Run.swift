@@ -6,19 +6,11 @@ extension CPU {
     /// A stop comes from outside at an arbitrary moment: looking at every block would cost more than it gives.
     private static let blocksBetweenLooksAtStop = 64
 
-    /// Executes until an exit.
+    /// Executes until an exit. ``enter(event:budget:)`` has begun the run.
     ///
     /// - Parameter budget: instructions after which the run ends with `none`.
     /// - Returns: why it ended; ``retired`` has the instructions.
     mutating func run(budget: UInt64) -> ExitReason {
-        retired = 0
-        extraRetired = 0
-        blockStart = cursor
-        code.beginRun()
-        if memoryGeneration != memory.generation {
-            memoryGeneration = memory.generation
-            flushTLB()
-        }
         var blocksToLookAtStop = 0
         while true {
             if !attention.isEmpty, let reason = attend() { return reason }
