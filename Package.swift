@@ -62,9 +62,11 @@ let package = Package(
         .target(name: "TestSupport", dependencies: ["NVMM"], path: "Tests/TestSupport", swiftSettings: strict),
         .target(name: "CHostOracle", path: "Tests/CHostOracle"),
         .testTarget(name: "NVMMTests", dependencies: ["NVMM", "TestSupport"], swiftSettings: strict),
-        .testTarget(name: "DisassemblyTests", dependencies: ["Disassembly", "NVMM", "TestSupport"], swiftSettings: strict),
         .testTarget(
-            name: "AssistsTests", dependencies: ["Assists", "NVMM", "SoftBackend", "TestSupport"], swiftSettings: strict),
+            name: "DisassemblyTests", dependencies: ["Disassembly", "NVMM", "TestSupport"], swiftSettings: strict),
+        .testTarget(
+            name: "AssistsTests", dependencies: ["Assists", "NVMM", "SoftBackend", "TestSupport"], swiftSettings: strict
+        ),
         .testTarget(
             name: "SoftBackendTests", dependencies: ["NVMM", "SoftBackend", "TestSupport"], swiftSettings: strict),
         .testTarget(

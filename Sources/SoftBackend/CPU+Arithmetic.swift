@@ -11,7 +11,9 @@ protocol BinaryOperation {
 extension BinaryOperation { static var keepsFirst: Bool { false } }
 
 enum Add: BinaryOperation {
-    @inline(__always) static func apply<T: OperandWidth>(_ status: inout StatusFlags, _ a: T, _ b: T) -> T { status.add(a, b) }
+    @inline(__always) static func apply<T: OperandWidth>(_ status: inout StatusFlags, _ a: T, _ b: T) -> T {
+        status.add(a, b)
+    }
 }
 enum Adc: BinaryOperation {
     @inline(__always) static func apply<T: OperandWidth>(_ status: inout StatusFlags, _ a: T, _ b: T) -> T {
@@ -19,7 +21,9 @@ enum Adc: BinaryOperation {
     }
 }
 enum Sub: BinaryOperation {
-    @inline(__always) static func apply<T: OperandWidth>(_ status: inout StatusFlags, _ a: T, _ b: T) -> T { status.subtract(a, b) }
+    @inline(__always) static func apply<T: OperandWidth>(_ status: inout StatusFlags, _ a: T, _ b: T) -> T {
+        status.subtract(a, b)
+    }
 }
 enum Sbb: BinaryOperation {
     @inline(__always) static func apply<T: OperandWidth>(_ status: inout StatusFlags, _ a: T, _ b: T) -> T {
@@ -27,7 +31,9 @@ enum Sbb: BinaryOperation {
     }
 }
 enum Cmp: BinaryOperation {
-    @inline(__always) static func apply<T: OperandWidth>(_ status: inout StatusFlags, _ a: T, _ b: T) -> T { status.subtract(a, b) }
+    @inline(__always) static func apply<T: OperandWidth>(_ status: inout StatusFlags, _ a: T, _ b: T) -> T {
+        status.subtract(a, b)
+    }
     static var keepsFirst: Bool { true }
 }
 enum And: BinaryOperation {
@@ -105,7 +111,9 @@ extension CPU {
     @inline(never) mutating func sub(_ i: borrowing DecodedInstruction) throws(Interruption) { try binary(i, Sub.self) }
     @inline(never) mutating func xor(_ i: borrowing DecodedInstruction) throws(Interruption) { try binary(i, Xor.self) }
     @inline(never) mutating func cmp(_ i: borrowing DecodedInstruction) throws(Interruption) { try binary(i, Cmp.self) }
-    @inline(never) mutating func test(_ i: borrowing DecodedInstruction) throws(Interruption) { try binary(i, Test.self) }
+    @inline(never) mutating func test(_ i: borrowing DecodedInstruction) throws(Interruption) {
+        try binary(i, Test.self)
+    }
 }
 
 // MARK: - Forms of known width, for the loop
@@ -161,13 +169,19 @@ protocol UnaryOperation {
     static func apply<T: OperandWidth>(_ status: inout StatusFlags, _ a: T) -> T
 }
 enum Inc: UnaryOperation {
-    @inline(__always) static func apply<T: OperandWidth>(_ status: inout StatusFlags, _ a: T) -> T { status.increment(a) }
+    @inline(__always) static func apply<T: OperandWidth>(_ status: inout StatusFlags, _ a: T) -> T {
+        status.increment(a)
+    }
 }
 enum Dec: UnaryOperation {
-    @inline(__always) static func apply<T: OperandWidth>(_ status: inout StatusFlags, _ a: T) -> T { status.decrement(a) }
+    @inline(__always) static func apply<T: OperandWidth>(_ status: inout StatusFlags, _ a: T) -> T {
+        status.decrement(a)
+    }
 }
 enum Neg: UnaryOperation {
-    @inline(__always) static func apply<T: OperandWidth>(_ status: inout StatusFlags, _ a: T) -> T { status.subtract(0, a) }
+    @inline(__always) static func apply<T: OperandWidth>(_ status: inout StatusFlags, _ a: T) -> T {
+        status.subtract(0, a)
+    }
 }
 enum Not: UnaryOperation {
     @inline(__always) static func apply<T: OperandWidth>(_ status: inout StatusFlags, _ a: T) -> T { ~a }

@@ -56,7 +56,9 @@ extension CPU {
     }
 
     /// Reads or writes memory with a width known at run time.
-    @inline(__always) mutating func load(_ segment: UInt8, _ offset: UInt64, width: UInt8) throws(Interruption) -> UInt64 {
+    @inline(__always) mutating func load(_ segment: UInt8, _ offset: UInt64, width: UInt8) throws(Interruption)
+        -> UInt64
+    {
         switch width {
         case 0: UInt64(try load(segment, offset, as: UInt8.self))
         case 1: UInt64(try load(segment, offset, as: UInt16.self))
@@ -223,7 +225,9 @@ extension CPU {
 
     @inline(never) mutating func cmov(_ i: borrowing DecodedInstruction) throws(Interruption) {
         // The source is read, and may fault, whatever the condition; a 32-bit destination is zero-extended always.
-        let value = i.form == .registerRegister ? read(i.register1, width: i.width) : try load(i.segment, effectiveAddress(i), width: i.width)
+        let value =
+            i.form == .registerRegister
+            ? read(i.register1, width: i.width) : try load(i.segment, effectiveAddress(i), width: i.width)
         write(i.register0, status.condition(i.condition) ? value : read(i.register0, width: i.width), width: i.width)
     }
 

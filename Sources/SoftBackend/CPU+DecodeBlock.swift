@@ -51,7 +51,8 @@ extension CPU {
         let record = unsafe page.record
         let isNewCode = unsafe record.pointee.firstBlock < 0
         let source = unsafe Span<UInt8>(
-            _unsafeElements: UnsafeBufferPointer(start: host.bytes.assumingMemoryBound(to: UInt8.self), count: min(covered, available)))
+            _unsafeElements: UnsafeBufferPointer(
+                start: host.bytes.assumingMemoryBound(to: UInt8.self), count: min(covered, available)))
         let number = unsafe code.close(key: key, first: first, instructionCount: count, bytes: source, record: record)
         if isNewCode {
             // Stores to the page must be seen from now on, by every VCPU.

@@ -17,7 +17,9 @@ extension CPU {
     /// Bytes of the image that this mode reads and writes: XMM8 to XMM15 exist in 64-bit mode only.
     private var imageBytes: Int { is64Bit ? 416 : 288 }
 
-    private mutating func imageAddress(_ i: borrowing DecodedInstruction, _ kind: AccessKind) throws(Interruption) -> UInt64 {
+    private mutating func imageAddress(_ i: borrowing DecodedInstruction, _ kind: AccessKind) throws(Interruption)
+        -> UInt64
+    {
         let offset = effectiveAddress(i)
         let address = try linear(i.segment, offset, byteCount: 512, kind)
         guard address & 0xF == 0 else { throw .generalProtection(0) }
@@ -35,7 +37,9 @@ extension CPU {
             for index in 0..<52 { words[index] = unsafe bytes.load(fromByteOffset: index * 8, as: UInt64.self) }
         }
         // The last word first: a fault on the second page leaves the first as it was.
-        for index in (0..<imageBytes / 8).reversed() { try store(i.segment, offset &+ UInt64(index) &* 8, words[index]) }
+        for index in (0..<imageBytes / 8).reversed() {
+            try store(i.segment, offset &+ UInt64(index) &* 8, words[index])
+        }
     }
 
     mutating func fxrstor(_ i: borrowing DecodedInstruction) throws(Interruption) {

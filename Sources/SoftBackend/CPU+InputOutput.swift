@@ -18,7 +18,7 @@ extension CPU {
         let width = min(i.width, 2)
         try checkPort(port, byteCount: 1 << UInt64(width))
         if isEmptyRepetition(i) { return finishString(i) }
-        // NVMM leaves faults of the buffer to the VMM's assist, which cannot raise them; so they are raised here, first.
+        // NVMM leaves faults of the buffer to the VMM's assist, which cannot raise them; so they are raised here.
         let offset = truncate(self[.rdi], toAddressWidth: i.addressWidth)
         let address = try linear(UInt8(SegmentRegister.es.rawValue), offset, byteCount: 1 << UInt64(width), .write)
         try checkWritable(address, byteCount: 1 << UInt64(width), segment: UInt8(SegmentRegister.es.rawValue))
@@ -46,7 +46,8 @@ extension CPU {
         try checkPort(port, byteCount: 1 << UInt64(width))
         pendingExit = .io(
             IOExit(
-                isInput: isInput, port: port, segment: segment, addressBytes: 1 << i.addressWidth, operandBytes: 1 << width,
+                isInput: isInput, port: port, segment: segment, addressBytes: 1 << i.addressWidth,
+                operandBytes: 1 << width,
                 isRepeated: segment != nil && isRepeated(i), isString: segment != nil, npc: nextRIP(i)))
         throw .exit
     }

@@ -84,7 +84,7 @@ extension CPU {
         try store(i.segment, effectiveAddress(i), value)
     }
 
-    // MARK: Accesses of the processor itself, supervisor whatever the CPL (descriptor tables, TSS, stacks of an inner level)
+    // MARK: Accesses of the processor itself, supervisor whatever the CPL (descriptor tables, TSS, inner stacks)
 
     /// Reads at a linear address with supervisor privilege.
     mutating func loadSystem<T: OperandWidth>(_ linear: UInt64, as type: T.Type = T.self) throws(Interruption) -> T {
@@ -123,14 +123,15 @@ extension CPU {
 // MARK: - The slow ways
 
 extension CPU {
-    /// What the fast comparison in ``linear(_:_:byteCount:_:)`` did not let pass: raises the fault, or returns where the
-    /// access is legal after all (segments that expand down).
+    /// What the fast comparison in ``linear(_:_:byteCount:_:)`` did not let pass: raises the fault, or returns where
+    /// the access is legal after all (segments that expand down).
     mutating func checkSegment(
         _ register: UInt8, _ offset: UInt64, byteCount: UInt64, _ kind: AccessKind
     ) throws(Interruption) {
         if is64Bit { return }  // wraps around the top: the linear address decides
         let segment = segments[Int(register)]
-        let fault: Interruption = register == UInt8(SegmentRegister.ss.rawValue) ? .stackFault(0) : .generalProtection(0)
+        let fault: Interruption =
+            register == UInt8(SegmentRegister.ss.rawValue) ? .stackFault(0) : .generalProtection(0)
         let last = offset &+ (byteCount &- 1)
         if !hasRealSegments {
             guard segment.attributes.contains([.present, .nonSystem]) else { throw fault }
@@ -225,7 +226,9 @@ extension HostAddress {
         case 4: store(UInt32(truncatingIfNeeded: value))
         case 2: store(UInt16(truncatingIfNeeded: value))
         default:
-            for index in 0..<byteCount { HostAddress(raw &+ index).store(UInt8(truncatingIfNeeded: value >> (index * 8))) }
+            for index in 0..<byteCount {
+                HostAddress(raw &+ index).store(UInt8(truncatingIfNeeded: value >> (index * 8)))
+            }
         }
     }
 }

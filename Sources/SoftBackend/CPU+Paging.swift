@@ -222,7 +222,9 @@ extension CPU {
         guard let page = page(at: gpa), page.protection.contains(.write) else { throw exit(gpa: gpa, .write) }
         let host = page.host &+ gpa & 0xFFF
         unsafe page.record.pointee.isDirty = true
-        if unsafe page.record.pointee.firstBlock >= 0, unsafe code.invalidate(page.record, host: host, byteCount: byteCount) {
+        if unsafe page.record.pointee.firstBlock >= 0,
+            unsafe code.invalidate(page.record, host: host, byteCount: byteCount)
+        {
             blockEnd = cursor
         }
         HostAddress(host).store(value, byteCount: byteCount)

@@ -135,7 +135,8 @@ extension CPU {
         loadFlags(value, width: i.width)
     }
 
-    /// Loads RFLAGS as POPF and IRET may: IOPL only at CPL 0, IF only where CPL <= IOPL; VM, VIF and VIP never, RF cleared.
+    /// Loads RFLAGS as POPF and IRET may: IOPL only at CPL 0, IF only where CPL <= IOPL; VM, VIF and VIP never;
+    /// RF is cleared.
     mutating func loadFlags(_ value: UInt64, width: UInt8) {
         var writable = RFLAGS.status | RFLAGS.tf | RFLAGS.df | RFLAGS.nt
         if width > 1 { writable |= RFLAGS.ac | RFLAGS.id }

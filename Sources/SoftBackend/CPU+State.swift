@@ -127,7 +127,9 @@ extension CPU {
 
     func counters() -> [Counter] {
         unsupported.map { mnemonic, count in
-            let text = unsafe ZydisMnemonicGetString(ZydisMnemonic(rawValue: UInt32(mnemonic))).map { unsafe String(cString: $0) }
+            let text = unsafe ZydisMnemonicGetString(ZydisMnemonic(rawValue: UInt32(mnemonic))).map {
+                unsafe String(cString: $0)
+            }
             return Counter(name: "unsupported \(text ?? "#\(mnemonic)")", value: count)
         }
         .sorted { $0.name < $1.name }
@@ -157,7 +159,9 @@ extension CPU {
             case .mask(let set, let delete):
                 writer.append(UInt64(0))
                 for registers in [set, delete] {
-                    for value in [registers.eax, registers.ebx, registers.ecx, registers.edx] { writer.append(UInt64(value)) }
+                    for value in [registers.eax, registers.ebx, registers.ecx, registers.edx] {
+                        writer.append(UInt64(value))
+                    }
                 }
             case .exit, .remove: writer.append(UInt64(1))
             }
@@ -214,10 +218,12 @@ extension CPU {
         if words[4] != 0 { attention.insert(.exit) } else { attention.remove(.exit) }
         tscOffset = words[5]
         for index in 0..<4 { pdptes[index] = words[6 + index] }
-        pendingDelivery = words[10] == 0
+        pendingDelivery =
+            words[10] == 0
             ? nil
             : VCPUEvent(
-                kind: .init(rawValue: UInt32(truncatingIfNeeded: words[11])), vector: UInt8(truncatingIfNeeded: words[12]),
+                kind: .init(rawValue: UInt32(truncatingIfNeeded: words[11])),
+                vector: UInt8(truncatingIfNeeded: words[12]),
                 errorCode: words[13])
         cpuidRules = rules
         unsupported = counts

@@ -64,10 +64,13 @@ extension CPU {
             }
         }
         if usesPDPTEs(cr0: new, cr4: cr4), changed & (CR0.pg | CR0.cd | CR0.nw) != 0 { try loadPDPTEs(cr3: cr3) }
+        let isPaged = (cr0 | new) & CR0.pg != 0
         cr0 = new
         efer = newEFER
         if changed & (CR0.pg | CR0.pe | CR0.wp | CR0.am) != 0 {
-            flushTLB()
+            // Without paging before and after, linear addresses are physical ones: firmware goes to protected mode and
+            // back for every service, and keeps its translations.
+            if isPaged || changed & CR0.am != 0 { flushTLB() }
             updateMode()
         }
     }

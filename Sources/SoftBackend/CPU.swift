@@ -251,7 +251,8 @@ extension CPU {
         var cache = SegmentCache()
         if is64Bit {
             // SDM vol. 3, section 3.4.4: only FS and GS have bases, and nothing has a limit.
-            cache.base = register == SegmentRegister.fs.rawValue || register == SegmentRegister.gs.rawValue ? segment.base : 0
+            cache.base =
+                register == SegmentRegister.fs.rawValue || register == SegmentRegister.gs.rawValue ? segment.base : 0
             cache.readEnd = .max
             cache.writeEnd = .max
         } else {

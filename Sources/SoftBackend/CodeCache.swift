@@ -49,7 +49,8 @@ struct Block {
     /// Pages whose records point into this cache.
     private var pages: [UnsafeMutablePointer<PageRecord>] = unsafe []
     /// Counts runs: bytes are compared again in each, since a client may have changed memory between.
-    private(set) var run: UInt64 = 1
+    private let runs = SharedCount(1)
+    var run: UInt64 { runs.value }
     /// Changes with every run and whenever blocks are dropped: positions kept elsewhere are stale then.
     @inline(__always) var epoch: UInt64 { epochs.value }
     private let epochs = SharedCount(1)
@@ -77,7 +78,7 @@ struct Block {
     }
 
     func beginRun() {
-        run &+= 1
+        runs.increment()
         epochs.increment()
     }
 

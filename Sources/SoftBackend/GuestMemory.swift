@@ -3,9 +3,9 @@
 import NVMM
 
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #elseif canImport(Darwin)
-import Darwin
+    import Darwin
 #endif
 
 /// What is remembered of each page of an object.
@@ -122,7 +122,9 @@ final class GuestMemory {
 
 extension GuestMemory {
     func createObject(byteCount: Int) throws(MachineError) -> MemoryObject {
-        guard byteCount > 0, byteCount % pageBytes == 0 else { throw .misaligned(value: UInt64(bitPattern: Int64(byteCount))) }
+        guard byteCount > 0, byteCount % pageBytes == 0 else {
+            throw .misaligned(value: UInt64(bitPattern: Int64(byteCount)))
+        }
         guard UInt64(byteCount) <= Self.addressLimit else { throw .outOfMemory(byteCount: byteCount) }
         let live = objects.count { $0 != nil }
         guard live < 32 else { throw .tooMany(limit: 32) }  // NVMM's limit of hva mappings
@@ -148,7 +150,8 @@ extension GuestMemory {
         _ object: MemoryObject, offset: Int, gpa: GPA, byteCount: Int, protection: Protection
     ) throws(MachineError) {
         let backing = try self.backing(of: object)
-        for value in [UInt64(bitPattern: Int64(offset)), gpa.rawValue, UInt64(bitPattern: Int64(byteCount))] where value & 0xFFF != 0 {
+        for value in [UInt64(bitPattern: Int64(offset)), gpa.rawValue, UInt64(bitPattern: Int64(byteCount))]
+        where value & 0xFFF != 0 {
             throw .misaligned(value: value)
         }
         guard byteCount > 0 else { throw .misaligned(value: 0) }
@@ -172,7 +175,10 @@ extension GuestMemory {
     }
 
     func unmap(gpa: GPA, byteCount: Int) throws(MachineError) {
-        guard let place = ranges.firstIndex(where: { $0.gpa == gpa.rawValue && $0.byteCount == UInt64(bitPattern: Int64(byteCount)) })
+        guard
+            let place = ranges.firstIndex(where: {
+                $0.gpa == gpa.rawValue && $0.byteCount == UInt64(bitPattern: Int64(byteCount))
+            })
         else { throw .noSuchRange(gpa: gpa, byteCount: byteCount) }
         ranges[place].backing.linkCount -= 1
         ranges.remove(at: place)

@@ -9,7 +9,8 @@ public final class ProcessorModel: Sendable {
     let table: [CPUIDEntry]
     let offers1GiBPages: Bool
     /// Bits of CR4 that a guest may set.
-    let cr4Mask: UInt64 = CR4.tsd | CR4.de | CR4.pse | CR4.pae | CR4.mce | CR4.pge
+    let cr4Mask: UInt64 =
+        CR4.tsd | CR4.de | CR4.pse | CR4.pae | CR4.mce | CR4.pge
         | CR4.osfxsr | CR4.osxmmexcpt | CR4.smep | CR4.smap
     private let decoders: [Decoder]
 
@@ -46,7 +47,9 @@ extension ProcessorModel {
 
     private static func ascii(_ text: String, at offset: Int) -> UInt32 {
         var word: UInt32 = 0
-        for (index, byte) in text.utf8.dropFirst(offset).prefix(4).enumerated() { word |= UInt32(byte) << (UInt32(index) * 8) }
+        for (index, byte) in text.utf8.dropFirst(offset).prefix(4).enumerated() {
+            word |= UInt32(byte) << (UInt32(index) * 8)
+        }
         return word
     }
 

@@ -30,7 +30,8 @@ final class SoftVCPU: VCPU {
                 return
             }
             if case .mask(let set, let delete) = rule {
-                guard set.eax & delete.eax | set.ebx & delete.ebx | set.ecx & delete.ecx | set.edx & delete.edx == 0 else {
+                guard set.eax & delete.eax | set.ebx & delete.ebx | set.ecx & delete.ecx | set.edx & delete.edx == 0
+                else {
                     throw .contradictoryCPUIDMask(leaf: leaf)
                 }
             }

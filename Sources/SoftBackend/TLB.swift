@@ -46,7 +46,8 @@ enum AccessKind: Int {
     }
 
     func insert(linear: UInt64, host: UInt64, _ kind: AccessKind) {
-        unsafe entry(linear, kind).pointee = TLBEntry(tag: linear & ~0xFFF, addend: (host & ~0xFFF) &- (linear & ~0xFFF))
+        unsafe entry(linear, kind).pointee = TLBEntry(
+            tag: linear & ~0xFFF, addend: (host & ~0xFFF) &- (linear & ~0xFFF))
     }
 
     func removeAll() {

@@ -83,6 +83,8 @@ final class BlockBuilder {
     private var logged = [UInt64](repeating: 0, count: VCPUState.wordCount)
     /// What a reader knows before the step.
     private var known = [UInt64](repeating: 0, count: VCPUState.wordCount)
+    /// Words that may differ between ``logged`` and ``known`` since no state covered them.
+    private var stale = WordMask()
     private var committed = [UInt64](repeating: 0, count: VCPUState.wordCount)
     private var key: [UInt64] = []
     private var lastClock: UInt64 = 0
@@ -198,6 +200,7 @@ final class BlockBuilder {
             firstStep = index
             key = logged
             known = logged
+            stale = WordMask()
             summary.firstClock = row.clock
             lastClock = row.clock &- row.retired &- gapAdvances
             lastIndex = index &- 1
@@ -209,6 +212,11 @@ final class BlockBuilder {
         lastIndex = index
 
         // Predictions: Docs/trace-format.md, "Prediction of states".
+        // Only words that were logged, committed or predicted can differ from what is known: no other is looked at.
+        var touched = stale
+        touched.formUnion(row.stateMask)
+        touched.insert(WordMask.rip)
+        touched.insert(WordMask.tsc)
         known[WordMask.tsc] &+= ticks &- row.retired
         if !row.commit.isEmpty {
             if let lastNPC { known[WordMask.rip] = row.commit.contains(.gprs) ? lastNPC : known[WordMask.rip] }
@@ -220,18 +228,20 @@ final class BlockBuilder {
                     known[word] = committed[word]
                 }
             }
+            touched.formUnion(shape)
             template.commitShape = shapes.place(of: shape)
         }
         known[WordMask.tsc] &+= row.retired
         let stateParts = WordMask(parts: row.coverage)
         var shape = WordMask()
-        stateParts.forEach { word in
+        touched.intersection(stateParts).forEach { word in
             if logged[word] != known[word] && word != WordMask.rip {
                 shape.insert(word)
                 stateValues[word].append(logged[word])
             }
             known[word] = logged[word]
         }
+        stale = touched.subtracting(stateParts)
         template.shape = shapes.place(of: shape)
         // Where RIP is not covered, the reader's idea of it stays what it is.
         template.rip = known[WordMask.rip]

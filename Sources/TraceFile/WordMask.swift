@@ -43,6 +43,15 @@ struct WordMask: Hashable {
         self.high = high
     }
 
+    mutating func formUnion(_ other: WordMask) {
+        low |= other.low
+        high |= other.high
+    }
+
+    func intersection(_ other: WordMask) -> WordMask { WordMask(low: low & other.low, high: high & other.high) }
+
+    func subtracting(_ other: WordMask) -> WordMask { WordMask(low: low & ~other.low, high: high & ~other.high) }
+
     /// No bit beyond word 125.
     var isValid: Bool { high >> 62 == 0 }
 

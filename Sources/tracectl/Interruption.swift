@@ -17,7 +17,12 @@ enum Interruption {
     static func watch() {
         // The variable must exist before a handler touches it: its first use is not async-signal-safe.
         signalNumber.store(0, ordering: .relaxed)
+        // Whoever started this may have had them blocked (a thread of a dispatch pool has), and masks are inherited.
+        var watched = sigset_t()
+        // SAFETY: the set lives for the calls.
+        unsafe sigemptyset(&watched)
         for number in [SIGINT, SIGTERM, SIGHUP] {
+            unsafe sigaddset(&watched, number)
             var action = sigaction()
             unsafe action.__sigaction_handler.sa_handler = { number in
                 Interruption.signalNumber.store(number, ordering: .relaxed)
@@ -26,6 +31,7 @@ enum Interruption {
             // SAFETY: both pointers live for the call; the handler does nothing but one atomic store.
             _ = unsafe sigaction(number, &action, nil)
         }
+        _ = unsafe pthread_sigmask(SIG_UNBLOCK, &watched, nil)
         // A reader of `-o -` that went away is an error to report (EPIPE), not a reason to die without closing up.
         _ = signal(SIGPIPE, SIG_IGN)
     }

@@ -195,7 +195,8 @@ static void probe(int ldt_error) {
     uint64_t stack = HOST_DATA_BASE + 0x6000;
     memset(support, 0, sizeof *support);
     support->mode64 = mode_works(HOST_CODE64, HOST_DATA, 0, HOST_CODE_BASE, stack);
-    if (!support->mode64) snprintf(support->reason64, sizeof support->reason64, "the signal frame did not load the state");
+    if (!support->mode64)
+        snprintf(support->reason64, sizeof support->reason64, "the signal frame did not load the state");
     support->mode32 = mode_works(HOST_CODE32, HOST_DATA, HOST_DATA, HOST_CODE_BASE, stack);
     if (!support->mode32) snprintf(support->reason32, sizeof support->reason32, "the kernel refuses code segment 0x23");
     if (ldt_error) {

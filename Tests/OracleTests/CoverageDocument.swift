@@ -84,21 +84,26 @@ enum CoverageDocument {
 
     static func printSummary(_ rows: [CoverageRow]) {
         func count(_ prefix: String) -> Int { rows.count { $0.oracle.hasPrefix(prefix) } }
-        print("soft backend table: \(rows.count) rows (host \(count("host")), TCG \(count("TCG")), "
-            + "manual \(count("manual"))), \(rows.reduce(0) { $0 + $1.cases }) cases, "
-            + "\(rows.reduce(0) { $0 + $1.differences }) differences: Docs/soft-backend.md")
+        print(
+            "soft backend table: \(rows.count) rows (host \(count("host")), TCG \(count("TCG")), "
+                + "manual \(count("manual"))), \(rows.reduce(0) { $0 + $1.cases }) cases, "
+                + "\(rows.reduce(0) { $0 + $1.differences }) differences: Docs/soft-backend.md")
     }
 
     private static func text(_ rows: [CoverageRow]) -> String {
         var lines = [
             "# The soft backend: what is tested against what", "",
-            "Made by `EXIT_TRACER_WRITE_TABLE=1 swift test -c release -Xswiftc -enable-testing --filter HostOracleTests`;",
+            "Made by `EXIT_TRACER_WRITE_TABLE=1 swift test -c release -Xswiftc -enable-testing"
+                + " --filter HostOracleTests`;",
             "the tests hold this page against the current rows, and each name against the test sources.", "",
-            "Oracles: *host* runs the instruction on the host processor from random states and compares registers, flags,",
+            "Oracles: *host* runs the instruction on the host processor from random states and compares"
+                + " registers, flags,",
             "memory and exception (flags and results that the manual leaves undefined are left out, `UndefinedRule`);",
-            "*TCG* compares a system image with `qemu-system-x86_64 -accel tcg` at every stop point; *manual* is a direct",
+            "*TCG* compares a system image with `qemu-system-x86_64 -accel tcg` at every stop point; *manual*"
+                + " is a direct",
             "test of what SDM or NVMM say. Where an oracle and the manual disagree the manual decides: see the head of",
-            "`TCGOracleTests.swift` for TCG. On the host INT1 is left out: some hypervisors give its own address as return",
+            "`TCGOracleTests.swift` for TCG. On the host INT1 is left out: some hypervisors give its own"
+                + " address as return",
             "address; so are 16-bit near branches in 64-bit mode, in which SDM and APM differ.", "",
             "## Rules and their tests", "", "| rule | test | file |", "|---|---|---|",
         ]
@@ -125,7 +130,9 @@ enum CoverageDocument {
             #expect(row.differences == 0, "\(row.key)")
             if row.oracle == "host" { #expect(row.cases >= 1000, "\(row.key)") }
         }
-        for rule in NamedRules.all { #expect(text.contains("| \(rule.rule) | \(rule.test) | \(rule.file) |"), "\(rule.rule)") }
+        for rule in NamedRules.all {
+            #expect(text.contains("| \(rule.rule) | \(rule.test) | \(rule.file) |"), "\(rule.rule)")
+        }
         #expect(Set(current.map(\.key)).count == current.count, "a row stands twice")
     }
 
@@ -135,10 +142,14 @@ enum CoverageDocument {
         var sources: [String: String] = [:]
         let files = FileManager.default.enumerator(at: tests, includingPropertiesForKeys: nil)
         while let file = files?.nextObject() as? URL {
-            if file.pathExtension == "swift" { sources[file.lastPathComponent] = try? String(contentsOf: file, encoding: .utf8) }
+            if file.pathExtension == "swift" {
+                sources[file.lastPathComponent] = try? String(contentsOf: file, encoding: .utf8)
+            }
         }
         for rule in NamedRules.all {
-            #expect(sources[rule.file]?.contains("func `\(rule.test)`") == true, "\(rule.rule): \(rule.test) in \(rule.file)")
+            #expect(
+                sources[rule.file]?.contains("func `\(rule.test)`") == true,
+                "\(rule.rule): \(rule.test) in \(rule.file)")
         }
         let all = sources.values.joined()
         for row in SystemInstructions.rows {

@@ -11,14 +11,17 @@ enum InstructionText {
             unsafe ZydisDisassembleIntel(machineMode(mode), 0, bytes.baseAddress, ZyanUSize(bytes.count), &instruction)
         }
         guard status & 0x8000_0000 == 0 else { return "(no instruction)" }
-        return unsafe withUnsafeBytes(of: &instruction.text) { unsafe String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+        return unsafe withUnsafeBytes(of: &instruction.text) {
+            unsafe String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+        }
     }
 
     /// Length of the first instruction; nil where it is none.
     static func length(_ code: [UInt8], mode: CodeMode) -> Int? {
         var decoder = ZydisDecoder()
         var instruction = unsafe ZydisDecodedInstruction()
-        let width = mode == .bits64 ? ZYDIS_STACK_WIDTH_64 : mode == .bits32 ? ZYDIS_STACK_WIDTH_32 : ZYDIS_STACK_WIDTH_16
+        let width =
+            mode == .bits64 ? ZYDIS_STACK_WIDTH_64 : mode == .bits32 ? ZYDIS_STACK_WIDTH_32 : ZYDIS_STACK_WIDTH_16
         // SAFETY: as above; without operands the context may be nil.
         let status = unsafe code.withUnsafeBufferPointer { bytes in
             _ = unsafe ZydisDecoderInit(&decoder, machineMode(mode), width)

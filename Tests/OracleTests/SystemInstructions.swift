@@ -1,43 +1,72 @@
 // Rows of the table that the host cannot check: system instructions, and those that exit.
 
 enum SystemInstructions {
-    static let rows: [CoverageRow] = images.flatMap { image, instructions in
-        instructions.map { name, size, mode in
-            CoverageRow(mnemonic: name, size: size, mode: mode, oracle: "TCG: \(image)", cases: stopPoints(image))
+    static let rows: [CoverageRow] =
+        images.flatMap { image, instructions in
+            instructions.map { name, size, mode in
+                CoverageRow(mnemonic: name, size: size, mode: mode, oracle: "TCG: \(image)", cases: stopPoints(image))
+            }
         }
-    } + manual.map { name, size, mode, test in CoverageRow(mnemonic: name, size: size, mode: mode, oracle: "manual: \(test)") }
+        + manual.map { name, size, mode, test in
+            CoverageRow(mnemonic: name, size: size, mode: mode, oracle: "manual: \(test)")
+        }
 
     private static func stopPoints(_ image: String) -> Int { (try? SystemImage(image).stops.count) ?? 0 }
 
     /// Which image executes what.
     private static let images: [(String, [(name: String, size: String, mode: String)])] = [
         ("debug", [("MOV to and from DR", "32", "32")]),
-        ("gates", [
-            ("CLI, STI by IOPL", "-", "32"), ("CALL gate", "32", "32"), ("CALL gate, 16-bit", "16", "32"),
-            ("CLTS", "-", "32"), ("HLT", "-", "32"), ("INT through gates", "16", "32"), ("INT through gates", "32", "32"),
-            ("IRETD between levels", "32", "32"), ("LGDT", "-", "16"), ("LIDT", "-", "16"), ("LLDT", "16", "32"),
-            ("LTR", "16", "32"), ("MOV to and from CR", "32", "32"), ("RETF between levels", "32", "32"),
-            ("SGDT", "-", "32"), ("SIDT", "-", "32"), ("SLDT", "32", "32"), ("SMSW", "32", "32"), ("STR", "32", "32"),
-        ]),
-        ("long", [
-            ("CALL gate", "64", "64"), ("INT through gates", "64", "64"), ("IRETQ between levels", "64", "64"),
-            ("LIDT", "-", "64"), ("LTR", "16", "64"), ("MOV to and from CR", "64", "64"), ("MOV to and from CR8", "64", "64"),
-            ("RDMSR", "32", "64"), ("RETF between segments", "64", "64"), ("SWAPGS", "-", "64"), ("SYSCALL", "-", "64"),
-            ("SYSENTER", "-", "64"), ("SYSRET", "64", "64"), ("WRMSR", "32", "64"),
-        ]),
-        ("paging", [("CLAC", "-", "32"), ("INVLPG", "-", "32"), ("RDMSR", "32", "32"), ("STAC", "-", "32"), ("WRMSR", "32", "32")]),
-        ("real", [
-            ("INT through IVT", "16", "16"), ("IRET", "16", "real"), ("LIDT", "-", "real"), ("LMSW", "16", "16"),
-            ("POPF", "16", "real"), ("SMSW", "16", "16"),
-        ]),
-        ("tasks", [
-            ("CALL to TSS", "32", "32"), ("CALL to TSS, 16-bit", "16", "32"), ("INT to task gate", "32", "32"),
-            ("IRETD from a nested task", "32", "32"), ("JMP to TSS", "32", "32"),
-        ]),
-        ("vm86", [
-            ("CLI", "-", "VM86"), ("INT", "16", "VM86"), ("IRET", "16", "VM86"), ("IRETD to VM86", "32", "32"),
-            ("POPF", "16", "VM86"), ("PUSHF", "16", "VM86"), ("STI", "-", "VM86"),
-        ]),
+        (
+            "gates",
+            [
+                ("CLI, STI by IOPL", "-", "32"), ("CALL gate", "32", "32"), ("CALL gate, 16-bit", "16", "32"),
+                ("CLTS", "-", "32"), ("HLT", "-", "32"), ("INT through gates", "16", "32"),
+                ("INT through gates", "32", "32"),
+                ("IRETD between levels", "32", "32"), ("LGDT", "-", "16"), ("LIDT", "-", "16"), ("LLDT", "16", "32"),
+                ("LTR", "16", "32"), ("MOV to and from CR", "32", "32"), ("RETF between levels", "32", "32"),
+                ("SGDT", "-", "32"), ("SIDT", "-", "32"), ("SLDT", "32", "32"), ("SMSW", "32", "32"),
+                ("STR", "32", "32"),
+            ]
+        ),
+        (
+            "long",
+            [
+                ("CALL gate", "64", "64"), ("INT through gates", "64", "64"), ("IRETQ between levels", "64", "64"),
+                ("LIDT", "-", "64"), ("LTR", "16", "64"), ("MOV to and from CR", "64", "64"),
+                ("MOV to and from CR8", "64", "64"),
+                ("RDMSR", "32", "64"), ("RETF between segments", "64", "64"), ("SWAPGS", "-", "64"),
+                ("SYSCALL", "-", "64"),
+                ("SYSENTER", "-", "64"), ("SYSRET", "64", "64"), ("WRMSR", "32", "64"),
+            ]
+        ),
+        (
+            "paging",
+            [
+                ("CLAC", "-", "32"), ("INVLPG", "-", "32"), ("RDMSR", "32", "32"), ("STAC", "-", "32"),
+                ("WRMSR", "32", "32"),
+            ]
+        ),
+        (
+            "real",
+            [
+                ("INT through IVT", "16", "16"), ("IRET", "16", "real"), ("LIDT", "-", "real"), ("LMSW", "16", "16"),
+                ("POPF", "16", "real"), ("SMSW", "16", "16"),
+            ]
+        ),
+        (
+            "tasks",
+            [
+                ("CALL to TSS", "32", "32"), ("CALL to TSS, 16-bit", "16", "32"), ("INT to task gate", "32", "32"),
+                ("IRETD from a nested task", "32", "32"), ("JMP to TSS", "32", "32"),
+            ]
+        ),
+        (
+            "vm86",
+            [
+                ("CLI", "-", "VM86"), ("INT", "16", "VM86"), ("IRET", "16", "VM86"), ("IRETD to VM86", "32", "32"),
+                ("POPF", "16", "VM86"), ("PUSHF", "16", "VM86"), ("STI", "-", "VM86"),
+            ]
+        ),
     ]
 
     /// What only the manual decides; the test that holds it.

@@ -27,9 +27,11 @@ import Testing
             guest.change { $0[.rdx] = 0xABCD_03F8 }
             let exit = try guest.run(code)
             #expect(
-                exit.reason == .io(
-                    IOExit(
-                        isInput: true, port: port, addressBytes: 2, operandBytes: bytes, npc: Self.code + UInt64(code.count))))
+                exit.reason
+                    == .io(
+                        IOExit(
+                            isInput: true, port: port, addressBytes: 2, operandBytes: bytes,
+                            npc: Self.code + UInt64(code.count))))
             #expect(guest[.rip] == Self.code)
         }
     }
@@ -43,9 +45,11 @@ import Testing
             guest.change { $0[.rdx] = 0x3F8 }
             let exit = try guest.run(code)
             #expect(
-                exit.reason == .io(
-                    IOExit(
-                        isInput: false, port: port, addressBytes: 2, operandBytes: bytes, npc: Self.code + UInt64(code.count))))
+                exit.reason
+                    == .io(
+                        IOExit(
+                            isInput: false, port: port, addressBytes: 2, operandBytes: bytes,
+                            npc: Self.code + UInt64(code.count))))
         }
     }
 
@@ -64,10 +68,12 @@ import Testing
             }
             let exit = try guest.run(code)
             #expect(
-                exit.reason == .io(
-                    IOExit(
-                        isInput: isInput, port: 0x1F0, segment: segment, addressBytes: address, operandBytes: operand,
-                        isRepeated: repeated, isString: true, npc: Self.code + UInt64(code.count))))
+                exit.reason
+                    == .io(
+                        IOExit(
+                            isInput: isInput, port: 0x1F0, segment: segment, addressBytes: address,
+                            operandBytes: operand,
+                            isRepeated: repeated, isString: true, npc: Self.code + UInt64(code.count))))
             #expect(guest[.rip] == Self.code)
         }
     }
@@ -141,7 +147,8 @@ import Testing
     @Test func `a store to a GPA that is mapped read-only exits as WRITE, a load does not`() throws {
         let guest = try protectedGuest()
         let rom = try guest.machine.hvaMap(byteCount: pageBytes)
-        try guest.machine.gpaMap(rom, offset: 0, gpa: GPA(0x40_0000), byteCount: pageBytes, protection: [.read, .execute])
+        try guest.machine.gpaMap(
+            rom, offset: 0, gpa: GPA(0x40_0000), byteCount: pageBytes, protection: [.read, .execute])
         let exit = try guest.run([0xA1, 0, 0, 0x40, 0, 0xA3, 0x10, 0, 0x40, 0])
         guard case .memory(let memory) = exit.reason else {
             Issue.record("no MEMORY exit: \(exit.reason)")
@@ -188,7 +195,8 @@ import Testing
 
     @Test func `instructions that NVMM's kernel refuses raise #UD`() throws {
         for code: [UInt8] in [
-            [0x0F, 0x33], [0x0F, 0x01, 0xF9], [0x0F, 0x01, 0xC1], [0x0F, 0x01, 0xD9], [0x0F, 0xC7, 0xF0], [0x0F, 0xC7, 0xF8],
+            [0x0F, 0x33], [0x0F, 0x01, 0xF9], [0x0F, 0x01, 0xC1], [0x0F, 0x01, 0xD9], [0x0F, 0xC7, 0xF0],
+            [0x0F, 0xC7, 0xF8],
             [0x0F, 0xAA], [0x0F, 0x01, 0xDD], [0x0F, 0x01, 0xDE], [0x0F, 0x01, 0xDF],
         ] {
             let guest = try protectedGuest()

@@ -28,7 +28,9 @@ import Testing
             $0.interrupt = .interruptWindowExiting
             $0[.rflags] = 0x202
         }
-        let result = try { try guest.write([0x90, 0xF4], at: Self.code); return try guest.vcpu.run(budget: 10) }()
+        let result = try {
+            try guest.write([0x90, 0xF4], at: Self.code); return try guest.vcpu.run(budget: 10)
+        }()
         #expect(result.exit.reason == .interruptReady)
         #expect(result.retired == 0)
     }
@@ -146,7 +148,8 @@ import Testing
         #expect(exit.state.interrupt.contains(.eventPending))
         #expect(guest[.rip] == Self.code)
         let stack = try guest.machine.hvaMap(byteCount: pageBytes)
-        try guest.machine.gpaMap(stack, offset: 0, gpa: GPA(0x40_0000), byteCount: pageBytes, protection: [.read, .write])
+        try guest.machine.gpaMap(
+            stack, offset: 0, gpa: GPA(0x40_0000), byteCount: pageBytes, protection: [.read, .write])
         let after = try guest.run()
         #expect(guest.haltedVector == 0x22)
         #expect(after.state.interrupt == [])

@@ -81,7 +81,9 @@ private final class RestartingVCPU: VCPU {
             copy(from: inner.commPage, to: commPage)
             retired += result.retired ?? 0
             result.retired = retired
-            if result.kind == .returnedEarly || result.exit.reason != .none || retired >= budget ?? .max { return result }
+            if result.kind == .returnedEarly || result.exit.reason != .none || retired >= budget ?? .max {
+                return result
+            }
             try startAnew()
         }
     }

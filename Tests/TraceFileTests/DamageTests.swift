@@ -81,7 +81,9 @@ func readableEvents(_ reader: TraceReader) throws -> (events: [TraceEvent], erro
             do {
                 let report = try repairTrace(path: path, output: output)
                 // Every step whose frame ends before the cut.
-                let expected = entries.filter { $0.end <= UInt64(length) }.reduce(0) { $0 + ($1.summary?.stepCount ?? 0) }
+                let expected = entries.filter { $0.end <= UInt64(length) }.reduce(0) {
+                    $0 + ($1.summary?.stepCount ?? 0)
+                }
                 #expect(report.stepsRecovered == UInt64(expected), "cut at \(length)")
                 let reader = try TraceReader(path: output)
                 #expect(reader.isComplete)

@@ -70,7 +70,8 @@ import Testing
         let path = folder.file("full.vmtrace")
         let counter = try SharedCounter(folder.file("count"))
         // RLIMIT_FSIZE stands in for a full disk: set in a child, whose other files are unaffected.
-        await #expect(processExitsWith: .success) { [trace = path.string as String, count = folder.file("count").string as String] in
+        await #expect(processExitsWith: .success) {
+            [trace = path.string as String, count = folder.file("count").string as String] in
             let counter = try SharedCounter(FilePath(count))
             unsafe signal(SIGXFSZ, SIG_IGN)
             var options = TraceWriterOptions()

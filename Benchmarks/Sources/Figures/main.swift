@@ -60,7 +60,9 @@ for (name, code) in [("register loop", FlatCode.arithmetic), ("memory and call l
 // MARK: - Cost of recording
 
 /// Runs `body` on a backend that is recorded to `path`.
-@MainActor @discardableResult func recording(_ path: FilePath, _ body: (any Backend) throws -> Void) throws -> RecordingResult {
+@MainActor @discardableResult func recording(_ path: FilePath, _ body: (any Backend) throws -> Void) throws
+    -> RecordingResult
+{
     let recorder = try Recorder(.file(path), of: SoftBackend())
     try body(recorder.backend)
     return try recorder.finish()

@@ -9,7 +9,8 @@ extension CaseGenerator {
         var rex: UInt8 = 0
         let default32 = mode != .bits16
         let operand16 = size == 16
-        let usesSize = form.sizes.contains { $0 == 16 || $0 == 32 || $0 == 64 } && size != 8 && size != 128
+        let usesSize =
+            form.sizes.contains { $0 == 16 || $0 == 32 || $0 == 64 } && size != 8 && size != 128
             && !(form.mnemonic == "CMPXCHG8B") && !form.mnemonic.hasSuffix("CXZ")
         if usesSize {
             if operand16 == default32 || size == 32 && !default32 { legacy.append(0x66) }
@@ -116,7 +117,9 @@ extension CaseGenerator {
         case .bound: size / 4
         case .farIndirect, .loadFarPointer: size / 8 + 2
         case .selectorCheck, .loadSegment: 2
-        default: form.mnemonic.hasPrefix("MOV") && form.opcode.count == 2 ? (form.opcode[1] & 1 == 0 ? 1 : 2) : max(size / 8, 1)
+        default:
+            form.mnemonic.hasPrefix("MOV") && form.opcode.count == 2
+                ? (form.opcode[1] & 1 == 0 ? 1 : 2) : max(size / 8, 1)
         }
     }
 
@@ -175,7 +178,8 @@ extension CaseGenerator {
 
     private mutating func address32(_ linear: UInt64, _ regBits: UInt8, _ rex: inout UInt8) -> [UInt8] {
         let mod = pick([0, 1, 2])
-        var displacement = mod == 0 ? 0 : mod == 1 ? Int64(below(256) - 128) : Int64(Int32(truncatingIfNeeded: random.next()))
+        var displacement =
+            mod == 0 ? 0 : mod == 1 ? Int64(below(256) - 128) : Int64(Int32(truncatingIfNeeded: random.next()))
         var base = chooseRegister()
         let style = below(10)
         if style == 0 {
@@ -292,7 +296,10 @@ extension CaseGenerator {
 
     mutating func shiftCount() -> UInt8 {
         let width = max(size, 8)
-        return UInt8(pick([0, 1, 1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, width - 1, width, width + 1, below(256), below(32)]) & 0xFF)
+        return UInt8(
+            pick([
+                0, 1, 1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, width - 1, width, width + 1, below(256), below(32),
+            ]) & 0xFF)
     }
 
     /// A place in the case's own slot where only HLT stands.
@@ -304,7 +311,13 @@ extension CaseGenerator {
     mutating func farTarget(codeEnd: Int) -> (offset: UInt64, selector: UInt16) {
         let landing = UInt64(slot * Window.slotBytes + chooseLanding(codeEnd: codeEnd))
         if chance(20) {
-            return (landing, pick([0, 3, HOST_DATA.selector, 0x10, 0x0B, HOST_LDT_NOT_PRESENT.selector, 0xFFFB, 0x20, HOST_LDT_CODE32.selector & ~3]))
+            return (
+                landing,
+                pick([
+                    0, 3, HOST_DATA.selector, 0x10, 0x0B, HOST_LDT_NOT_PRESENT.selector, 0xFFFB, 0x20,
+                    HOST_LDT_CODE32.selector & ~3,
+                ])
+            )
         }
         let flat = landing + Window.codeBase
         switch below(mode == .bits64 ? 6 : 4) {

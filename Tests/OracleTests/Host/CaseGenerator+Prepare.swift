@@ -56,8 +56,9 @@ extension CaseGenerator {
         case .enter: test.state.gprs[5] = test.state.gprs[4] &+ UInt64(below(0x80))
         case .leave:
             test.state.gprs[5] = test.state.gprs[4] &+ UInt64(below(0x40))
-            patch(Int(truncatingIfNeeded: test.state.gprs[5] &- (isFlat ? Window.dataBase : 0)) & 0xFFFF,
-                  value: value(bits: 64), bytes: operandBytes)
+            patch(
+                Int(truncatingIfNeeded: test.state.gprs[5] &- (isFlat ? Window.dataBase : 0)) & 0xFFFF,
+                value: value(bits: 64), bytes: operandBytes)
         case .bound: prepareBound()
         case .translate: prepareTranslate()
         case .compareExchange, .compareExchange8, .compareExchange16: prepareCompareExchange()
@@ -76,7 +77,8 @@ extension CaseGenerator {
     }
 
     private mutating func nearLanding() -> UInt64 {
-        let landing = Window.entry(slot: slot, cs: test.state.cs)
+        let landing =
+            Window.entry(slot: slot, cs: test.state.cs)
             &+ UInt64(bitPattern: Int64(chooseLanding(codeEnd: Window.slotEntry + 16) - Window.slotEntry))
         return landing
     }
@@ -176,7 +178,8 @@ extension CaseGenerator {
     private mutating func prepareFarPointer() {
         guard let target else { return }
         let bytes = size / 8
-        let far = form.kind == .farIndirect
+        let far =
+            form.kind == .farIndirect
             ? farTarget(codeEnd: Window.slotEntry + 16) : (offset: value(bits: size), selector: pick(Self.selectors))
         patch(target, Self.little(far.offset, bytes) + Self.little(UInt64(far.selector), 2))
     }
@@ -289,7 +292,8 @@ extension CaseGenerator {
         if !hasMemoryOperand { return rmRegister.map { test.state.gprs[$0] & mask == 0 } ?? false }
         guard let target else { return false }
         return (target..<target + operandBytes).allSatisfy { place in
-            for patch in test.patches where place >= Int(patch.offset) && place < Int(patch.offset) + patch.bytes.count {
+            for patch in test.patches where place >= Int(patch.offset) && place < Int(patch.offset) + patch.bytes.count
+            {
                 return patch.bytes[place - Int(patch.offset)] == 0
             }
             return HostOracle.pristine[place & 0xFFFF] == 0

@@ -129,7 +129,8 @@ struct CaseGenerator {
             // Half of the values are interesting at the operand's own width, garbage above it.
             let bits = size == 0 || size == 128 ? 64 : size
             let high = chance(50) ? random.next() : 0
-            test.state.gprs[index] = chance(60) ? value(bits: bits) | (bits < 64 ? high << UInt64(bits) : 0) : value(bits: 64)
+            test.state.gprs[index] =
+                chance(60) ? value(bits: bits) | (bits < 64 ? high << UInt64(bits) : 0) : value(bits: 64)
         }
         stackOffset = chance(4) ? pick([0x5000, 0x5002, 0x5008, 0x7000, 0x6FFC, 0x6FF8]) : 0x5400 + below(0x180) * 16
         if chance(3) { stackOffset += below(16) }
@@ -216,7 +217,9 @@ struct CaseGenerator {
         let last = offset + bytes.count - 1
         guard last < Window.byteCount, Self.isWritable(offset), Self.isWritable(last) else { return }
         // Two patches over each other would leave the earlier one's bytes behind when they are taken back.
-        for other in test.patches where Int(other.offset) <= last && offset < Int(other.offset) + other.bytes.count { return }
+        for other in test.patches where Int(other.offset) <= last && offset < Int(other.offset) + other.bytes.count {
+            return
+        }
         test.patches.append(OraclePatch(offset: UInt16(offset), bytes: bytes))
     }
 

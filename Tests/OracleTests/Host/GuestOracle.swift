@@ -22,7 +22,8 @@ final class GuestOracle {
         self.pristine = pristine
         machine = try backend.createMachine()
         ram = try machine.hvaMap(byteCount: HostCaseLayout.ramBytes)
-        try machine.gpaMap(ram, offset: 0, gpa: GPA(0), byteCount: ram.byteCount, protection: [.read, .write, .execute])
+        try machine.gpaMap(
+            ram, offset: 0, gpa: GPA(0), byteCount: ram.byteCount, protection: [.read, .write, .execute])
         let bytes = HostCaseLayout.ram(pristine: pristine)
         try machine.write(ram, at: 0, bytes: bytes)
         vcpu = try machine.createVCPU(id: 0)
@@ -35,7 +36,8 @@ final class GuestOracle {
         var code = [UInt8](repeating: 0xF4, count: Window.byteCount)
         for (slot, test) in cases.enumerated() {
             code.replaceSubrange(
-                (slot * Window.slotBytes + Window.slotEntry)..<(slot * Window.slotBytes + Window.slotEntry + test.code.count),
+                (slot * Window.slotBytes + Window.slotEntry)..<(slot * Window.slotBytes + Window.slotEntry
+                    + test.code.count),
                 with: test.code)
         }
         try machine.write(ram, at: HostCaseLayout.code, bytes: code)
@@ -82,7 +84,8 @@ final class GuestOracle {
     /// The vector from where the handler's HLT stands, the rest from the frame that delivery pushed
     /// (SDM vol. 3, 6.14.2): error code where there is one, RIP, CS, RFLAGS, RSP, SS.
     private func takeFrame(into outcome: inout OracleOutcome) throws {
-        let offset = Int(truncatingIfNeeded: outcome.state.rip &- HostCaseLayout.kernelBase) - 1 - HostCaseLayout.handlers
+        let offset =
+            Int(truncatingIfNeeded: outcome.state.rip &- HostCaseLayout.kernelBase) - 1 - HostCaseLayout.handlers
         let vector = offset / HostCaseLayout.handlerStride
         guard offset >= 0, vector < 256, offset % HostCaseLayout.handlerStride == 0 else {
             throw GuestOracleError.unexpectedExit(.halted, rip: outcome.state.rip)

@@ -114,7 +114,8 @@ struct HostCaseLayout {
 
 /// Eight bytes of a descriptor table (SDM vol. 3, figure 3-8).
 enum SegmentDescriptor {
-    /// - Parameter flags: bits 40...55 of the descriptor without the limit: access byte, then AVL, L, D/B, G at 12...15.
+    /// - Parameter flags: bits 40...55 of the descriptor without the limit: access byte, then AVL, L, D/B, G at
+    ///   12...15.
     static func pack(base: UInt32, limit: UInt32, flags: UInt64) -> UInt64 {
         let base = UInt64(base), limit = UInt64(limit)
         return limit & 0xFFFF | (base & 0xFF_FFFF) << 16 | (flags & 0xFF) << 40 | (limit >> 16 & 0xF) << 48

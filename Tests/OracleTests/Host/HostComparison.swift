@@ -47,13 +47,15 @@ final class HostComparison {
                 guard !differences.isEmpty else { continue }
                 result.differing += 1
                 guard result.failures.count < 3 else { continue }
-                result.failures.append(OracleFailure(
-                    row: row, seed: seed, index: result.cases + index, test: test, host: expected[index],
-                    guest: actual[index], differences: differences))
+                result.failures.append(
+                    OracleFailure(
+                        row: row, seed: seed, index: result.cases + index, test: test, host: expected[index],
+                        guest: actual[index], differences: differences))
             }
             result.cases += expected.count
             guard expected.count == batch.count else {
-                throw HostComparisonError.hostStopped(row: row, seed: seed, index: result.cases, code: batch[expected.count].code)
+                throw HostComparisonError.hostStopped(
+                    row: row, seed: seed, index: result.cases, code: batch[expected.count].code)
             }
         }
         return result
@@ -62,7 +64,9 @@ final class HostComparison {
     /// FNV-1a over the row's text: the same in every process, unlike Swift's own hashes.
     private static func mix(_ row: HostRow) -> UInt64 {
         var hash: UInt64 = 0xCBF2_9CE4_8422_2325
-        for byte in "\(row.mnemonic)/\(row.size)/\(row.mode.rawValue)".utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
+        for byte in "\(row.mnemonic)/\(row.size)/\(row.mode.rawValue)".utf8 {
+            hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3
+        }
         return hash
     }
 }

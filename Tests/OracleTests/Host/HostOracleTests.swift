@@ -11,7 +11,9 @@ import TestSupport
 import Testing
 
 enum OracleSettings {
-    private static func number(_ name: String) -> UInt64? { ProcessInfo.processInfo.environment[name].flatMap { UInt64($0) } }
+    private static func number(_ name: String) -> UInt64? {
+        ProcessInfo.processInfo.environment[name].flatMap { UInt64($0) }
+    }
     static var seed: UInt64 { number("EXIT_TRACER_ORACLE_SEED") ?? 20_261_122 }
     static var row: String? { ProcessInfo.processInfo.environment["EXIT_TRACER_ORACLE_ROW"] }
     static var casesPerRow: Int { Int(number("EXIT_TRACER_ORACLE_CASES") ?? 1024) }
@@ -27,8 +29,9 @@ enum OracleSettings {
         }
         var results: [HostRowResult] = []
         for (row, forms) in comparison.rows where OracleSettings.row == nil || OracleSettings.row == row.mnemonic {
-            results.append(try comparison.run(
-                row, forms, seed: OracleSettings.seed, cases: OracleSettings.casesPerRow))
+            results.append(
+                try comparison.run(
+                    row, forms, seed: OracleSettings.seed, cases: OracleSettings.casesPerRow))
         }
         report(results)
         if OracleSettings.row == nil { try CoverageDocument.checkOrWrite(results) }
@@ -76,8 +79,10 @@ enum OracleSettings {
                     return test
                 }
                 let expected = host.run(plain[...])
-                for (index, test) in plain.enumerated() where expected[index].vector == nil
-                    && expected[index].state.rflags & Flag.zf == 0 && expected[index].state.rip != test.state.rip + 1 {
+                for (index, test) in plain.enumerated()
+                where expected[index].vector == nil
+                    && expected[index].state.rflags & Flag.zf == 0 && expected[index].state.rip != test.state.rip + 1
+                {
                     let differences = OracleComparison.differences(test, expected[index], actual[index])
                     #expect(differences.isEmpty, "\(row): \(differences)")
                 }
@@ -91,12 +96,14 @@ enum OracleSettings {
             let first = result.failures.first.map { shortest(result.failures, $0).description } ?? ""
             Issue.record("\(result.row.mnemonic): \(result.differing) of \(result.cases) cases differ\n\(first)")
         }
-        print("host oracle: \(results.count) rows, \(results.reduce(0) { $0 + $1.cases }) cases, "
-            + "\(results.reduce(0) { $0 + $1.differing }) differences in \(differing.count) rows")
+        print(
+            "host oracle: \(results.count) rows, \(results.reduce(0) { $0 + $1.cases }) cases, "
+                + "\(results.reduce(0) { $0 + $1.differing }) differences in \(differing.count) rows")
     }
 
     /// The plainest failure of a row: fewest bytes of code, then fewest fields that differ.
     private func shortest(_ failures: [OracleFailure], _ first: OracleFailure) -> OracleFailure {
-        failures.min { ($0.test.code.count, $0.differences.count) < ($1.test.code.count, $1.differences.count) } ?? first
+        failures.min { ($0.test.code.count, $0.differences.count) < ($1.test.code.count, $1.differences.count) }
+            ?? first
     }
 }

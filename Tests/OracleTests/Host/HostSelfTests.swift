@@ -12,8 +12,9 @@ import Testing
                     let test = generator.make(form, size: row.size, mode: row.mode, slot: 0)
                     // LOCK on a register operand is no instruction, on purpose.
                     if test.code.contains(0xF0) { continue }
-                    #expect(InstructionText.length(test.code, mode: row.mode) == test.code.count,
-                            "\(row) \(test.code.map { String($0, radix: 16) })")
+                    #expect(
+                        InstructionText.length(test.code, mode: row.mode) == test.code.count,
+                        "\(row) \(test.code.map { String($0, radix: 16) })")
                 }
             }
         }
@@ -29,7 +30,13 @@ import Testing
                 #expect(outcomes.count == cases.count, "\(row): case \(outcomes.count) killed the child")
                 let ended = outcomes.filter { $0.vector == nil }.count
                 if Self.alwaysFaults.contains(row.mnemonic) { continue }
-                #expect(ended * 6 >= cases.count, "\(row) opcode \(form.opcode): \(ended) of \(cases.count) ran to their end: \(outcomes.map { $0.vector.map(Int.init) ?? -1 })")
+                #expect(
+                    ended * 6 >= cases.count,
+                    """
+                    \(row) opcode \(form.opcode): \(ended) of \(cases.count) ran to their end: \
+                    \(outcomes.map { $0.vector.map(Int.init) ?? -1 })
+                    """
+                )
             }
         }
     }

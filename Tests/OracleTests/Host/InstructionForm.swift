@@ -40,7 +40,9 @@ struct InstructionForm: Sendable {
     }
     enum Reg: Sendable, Equatable { case operand, digit(UInt8), segment }
     enum RM: Sendable { case either, register, memory }
-    enum Immediate: Sendable { case none, byte, signedByte, z, v, word, enter, rel8, relZ, farPointer, shiftCount, bitOffset }
+    enum Immediate: Sendable {
+        case none, byte, signedByte, z, v, word, enter, rel8, relZ, farPointer, shiftCount, bitOffset
+    }
 
     /// What the state must be like for the case to say something.
     enum Kind: Sendable, Equatable {

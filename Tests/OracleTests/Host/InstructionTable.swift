@@ -20,11 +20,15 @@ enum InstructionTable {
             let base = UInt8(index * 8), digit = UInt8(index)
             let undefined: UndefinedRule = ["OR", "AND", "XOR"].contains(name) ? .flags(Flag.af) : .none
             let lock = name != "CMP"
-            func add(_ opcode: UInt8, _ sizes: [Int], _ shape: InstructionForm.Shape, _ immediate: InstructionForm.Immediate,
-                     modes: [CodeMode] = CodeMode.allCases, lock: Bool = false) {
-                forms.append(InstructionForm(
-                    mnemonic: name, opcode: [opcode], sizes: sizes, modes: modes, shape: shape, immediate: immediate,
-                    undefined: undefined, takesLock: lock))
+            func add(
+                _ opcode: UInt8, _ sizes: [Int], _ shape: InstructionForm.Shape, _ immediate: InstructionForm.Immediate,
+                modes: [CodeMode] = CodeMode.allCases, lock: Bool = false
+            ) {
+                forms.append(
+                    InstructionForm(
+                        mnemonic: name, opcode: [opcode], sizes: sizes, modes: modes, shape: shape,
+                        immediate: immediate,
+                        undefined: undefined, takesLock: lock))
             }
             add(base, [8], .modRM(.operand, .either), .none, lock: lock)
             add(base + 1, v, .modRM(.operand, .either), .none, lock: lock)
@@ -38,10 +42,13 @@ enum InstructionTable {
             add(0x82, [8], .modRM(.digit(digit), .either), .byte, modes: legacy)
         }
         let testUndefined = UndefinedRule.flags(Flag.af)
-        func test(_ opcode: UInt8, _ sizes: [Int], _ shape: InstructionForm.Shape, _ immediate: InstructionForm.Immediate) {
-            forms.append(InstructionForm(
-                mnemonic: "TEST", opcode: [opcode], sizes: sizes, shape: shape, immediate: immediate,
-                undefined: testUndefined))
+        func test(
+            _ opcode: UInt8, _ sizes: [Int], _ shape: InstructionForm.Shape, _ immediate: InstructionForm.Immediate
+        ) {
+            forms.append(
+                InstructionForm(
+                    mnemonic: "TEST", opcode: [opcode], sizes: sizes, shape: shape, immediate: immediate,
+                    undefined: testUndefined))
         }
         test(0x84, [8], .modRM(.operand, .either), .none)
         test(0x85, v, .modRM(.operand, .either), .none)
@@ -55,14 +62,17 @@ enum InstructionTable {
     private static let unary: [InstructionForm] = {
         var forms: [InstructionForm] = []
         for (name, byte, word, digit) in [
-            ("INC", UInt8(0xFE), UInt8(0xFF), UInt8(0)), ("DEC", 0xFE, 0xFF, 1), ("NOT", 0xF6, 0xF7, 2), ("NEG", 0xF6, 0xF7, 3),
+            ("INC", UInt8(0xFE), UInt8(0xFF), UInt8(0)), ("DEC", 0xFE, 0xFF, 1), ("NOT", 0xF6, 0xF7, 2),
+            ("NEG", 0xF6, 0xF7, 3),
         ] {
             let shape = InstructionForm.Shape.modRM(.digit(digit), .either)
             forms.append(InstructionForm(mnemonic: name, opcode: [byte], sizes: [8], shape: shape, takesLock: true))
             forms.append(InstructionForm(mnemonic: name, opcode: [word], sizes: v, shape: shape, takesLock: true))
         }
-        forms.append(InstructionForm(mnemonic: "INC", opcode: [0x40], sizes: [16, 32], modes: legacy, shape: .opcodeRegister))
-        forms.append(InstructionForm(mnemonic: "DEC", opcode: [0x48], sizes: [16, 32], modes: legacy, shape: .opcodeRegister))
+        forms.append(
+            InstructionForm(mnemonic: "INC", opcode: [0x40], sizes: [16, 32], modes: legacy, shape: .opcodeRegister))
+        forms.append(
+            InstructionForm(mnemonic: "DEC", opcode: [0x48], sizes: [16, 32], modes: legacy, shape: .opcodeRegister))
         return forms
     }()
 
@@ -76,28 +86,33 @@ enum InstructionTable {
         for (name, digit, undefined) in names {
             let shape = InstructionForm.Shape.modRM(.digit(digit), .either)
             for (opcode, sizes) in [(UInt8(0xC0), [8]), (0xC1, v)] {
-                forms.append(InstructionForm(
-                    mnemonic: name, opcode: [opcode], sizes: sizes, shape: shape, immediate: .shiftCount,
-                    undefined: undefined))
+                forms.append(
+                    InstructionForm(
+                        mnemonic: name, opcode: [opcode], sizes: sizes, shape: shape, immediate: .shiftCount,
+                        undefined: undefined))
             }
             for (opcode, sizes) in [(UInt8(0xD0), [8]), (0xD1, v)] {
-                forms.append(InstructionForm(
-                    mnemonic: name, opcode: [opcode], sizes: sizes, shape: shape, undefined: undefined))
+                forms.append(
+                    InstructionForm(
+                        mnemonic: name, opcode: [opcode], sizes: sizes, shape: shape, undefined: undefined))
             }
             for (opcode, sizes) in [(UInt8(0xD2), [8]), (0xD3, v)] {
-                forms.append(InstructionForm(
-                    mnemonic: name, opcode: [opcode], sizes: sizes, shape: shape, kind: .shiftByCL,
-                    undefined: undefined))
+                forms.append(
+                    InstructionForm(
+                        mnemonic: name, opcode: [opcode], sizes: sizes, shape: shape, kind: .shiftByCL,
+                        undefined: undefined))
             }
         }
         for (name, opcode) in [("SHLD", UInt8(0xA4)), ("SHRD", 0xAC)] {
             let shape = InstructionForm.Shape.modRM(.operand, .either)
-            forms.append(InstructionForm(
-                mnemonic: name, opcode: [0x0F, opcode], sizes: v, shape: shape, immediate: .shiftCount,
-                undefined: .doubleShift))
-            forms.append(InstructionForm(
-                mnemonic: name, opcode: [0x0F, opcode + 1], sizes: v, shape: shape, kind: .shiftByCL,
-                undefined: .doubleShift))
+            forms.append(
+                InstructionForm(
+                    mnemonic: name, opcode: [0x0F, opcode], sizes: v, shape: shape, immediate: .shiftCount,
+                    undefined: .doubleShift))
+            forms.append(
+                InstructionForm(
+                    mnemonic: name, opcode: [0x0F, opcode + 1], sizes: v, shape: shape, kind: .shiftByCL,
+                    undefined: .doubleShift))
         }
         return forms
     }()
@@ -111,47 +126,61 @@ enum InstructionTable {
             ("DIV", 6, .divide, quotient), ("IDIV", 7, .divide, quotient),
         ] {
             for (opcode, sizes) in [(UInt8(0xF6), [8]), (0xF7, v)] {
-                forms.append(InstructionForm(
-                    mnemonic: name, opcode: [opcode], sizes: sizes, shape: .modRM(.digit(digit), .either), kind: kind,
-                    undefined: undefined))
+                forms.append(
+                    InstructionForm(
+                        mnemonic: name, opcode: [opcode], sizes: sizes, shape: .modRM(.digit(digit), .either),
+                        kind: kind,
+                        undefined: undefined))
             }
         }
         let shape = InstructionForm.Shape.modRM(.operand, .either)
-        forms.append(InstructionForm(mnemonic: "IMUL", opcode: [0x0F, 0xAF], sizes: v, shape: shape, undefined: product))
-        forms.append(InstructionForm(
-            mnemonic: "IMUL", opcode: [0x69], sizes: v, shape: shape, immediate: .z, undefined: product))
-        forms.append(InstructionForm(
-            mnemonic: "IMUL", opcode: [0x6B], sizes: v, shape: shape, immediate: .signedByte, undefined: product))
+        forms.append(
+            InstructionForm(mnemonic: "IMUL", opcode: [0x0F, 0xAF], sizes: v, shape: shape, undefined: product))
+        forms.append(
+            InstructionForm(
+                mnemonic: "IMUL", opcode: [0x69], sizes: v, shape: shape, immediate: .z, undefined: product))
+        forms.append(
+            InstructionForm(
+                mnemonic: "IMUL", opcode: [0x6B], sizes: v, shape: shape, immediate: .signedByte, undefined: product))
         return forms
     }()
 
     private static let bits: [InstructionForm] = {
         var forms: [InstructionForm] = []
         let tested = UndefinedRule.flags(Flag.of | Flag.sf | Flag.af | Flag.pf)
-        for (name, opcode, digit) in [("BT", UInt8(0xA3), UInt8(4)), ("BTS", 0xAB, 5), ("BTR", 0xB3, 6), ("BTC", 0xBB, 7)] {
-            forms.append(InstructionForm(
-                mnemonic: name, opcode: [0x0F, opcode], sizes: v, shape: .modRM(.operand, .either), kind: .bitString,
-                undefined: tested, takesLock: name != "BT"))
-            forms.append(InstructionForm(
-                mnemonic: name, opcode: [0x0F, 0xBA], sizes: v, shape: .modRM(.digit(digit), .either),
-                immediate: .bitOffset, undefined: tested, takesLock: name != "BT"))
+        for (name, opcode, digit) in [
+            ("BT", UInt8(0xA3), UInt8(4)), ("BTS", 0xAB, 5), ("BTR", 0xB3, 6), ("BTC", 0xBB, 7),
+        ] {
+            forms.append(
+                InstructionForm(
+                    mnemonic: name, opcode: [0x0F, opcode], sizes: v, shape: .modRM(.operand, .either),
+                    kind: .bitString,
+                    undefined: tested, takesLock: name != "BT"))
+            forms.append(
+                InstructionForm(
+                    mnemonic: name, opcode: [0x0F, 0xBA], sizes: v, shape: .modRM(.digit(digit), .either),
+                    immediate: .bitOffset, undefined: tested, takesLock: name != "BT"))
         }
         for (name, opcode) in [("BSF", UInt8(0xBC)), ("BSR", 0xBD)] {
-            forms.append(InstructionForm(
-                mnemonic: name, opcode: [0x0F, opcode], sizes: v, shape: .modRM(.operand, .either), kind: .bitScan,
-                undefined: .bitScan))
+            forms.append(
+                InstructionForm(
+                    mnemonic: name, opcode: [0x0F, opcode], sizes: v, shape: .modRM(.operand, .either), kind: .bitScan,
+                    undefined: .bitScan))
         }
-        forms.append(InstructionForm(
-            mnemonic: "BSWAP", opcode: [0x0F, 0xC8], sizes: v, shape: .opcodeRegister, undefined: .result))
+        forms.append(
+            InstructionForm(
+                mnemonic: "BSWAP", opcode: [0x0F, 0xC8], sizes: v, shape: .opcodeRegister, undefined: .result))
         return forms
     }()
 
     private static let moves: [InstructionForm] = {
         let either = InstructionForm.Shape.modRM(.operand, .either)
         let memory = InstructionForm.Shape.modRM(.operand, .memory)
-        func form(_ name: String, _ opcode: [UInt8], _ sizes: [Int], _ shape: InstructionForm.Shape,
-                  _ immediate: InstructionForm.Immediate = .none, modes: [CodeMode] = CodeMode.allCases,
-                  kind: InstructionForm.Kind = .plain, lock: Bool = false) -> InstructionForm {
+        func form(
+            _ name: String, _ opcode: [UInt8], _ sizes: [Int], _ shape: InstructionForm.Shape,
+            _ immediate: InstructionForm.Immediate = .none, modes: [CodeMode] = CodeMode.allCases,
+            kind: InstructionForm.Kind = .plain, lock: Bool = false
+        ) -> InstructionForm {
             InstructionForm(
                 mnemonic: name, opcode: opcode, sizes: sizes, modes: modes, shape: shape, immediate: immediate,
                 kind: kind, takesLock: lock)
@@ -203,9 +232,11 @@ enum InstructionTable {
     }
 
     private static let stack: [InstructionForm] = {
-        func form(_ name: String, _ opcode: [UInt8], _ sizes: [Int], _ kind: InstructionForm.Kind,
-                  _ shape: InstructionForm.Shape = .none, _ immediate: InstructionForm.Immediate = .none,
-                  modes: [CodeMode] = CodeMode.allCases) -> InstructionForm {
+        func form(
+            _ name: String, _ opcode: [UInt8], _ sizes: [Int], _ kind: InstructionForm.Kind,
+            _ shape: InstructionForm.Shape = .none, _ immediate: InstructionForm.Immediate = .none,
+            modes: [CodeMode] = CodeMode.allCases
+        ) -> InstructionForm {
             InstructionForm(
                 mnemonic: name, opcode: opcode, sizes: sizes, modes: modes, shape: shape, immediate: immediate,
                 kind: kind, defaults64: true)
@@ -229,9 +260,11 @@ enum InstructionTable {
     }()
 
     private static let branches: [InstructionForm] = {
-        func form(_ name: String, _ opcode: [UInt8], _ sizes: [Int], _ kind: InstructionForm.Kind,
-                  _ immediate: InstructionForm.Immediate = .none, _ shape: InstructionForm.Shape = .none,
-                  modes: [CodeMode] = CodeMode.allCases) -> InstructionForm {
+        func form(
+            _ name: String, _ opcode: [UInt8], _ sizes: [Int], _ kind: InstructionForm.Kind,
+            _ immediate: InstructionForm.Immediate = .none, _ shape: InstructionForm.Shape = .none,
+            modes: [CodeMode] = CodeMode.allCases
+        ) -> InstructionForm {
             InstructionForm(
                 mnemonic: name, opcode: opcode, sizes: sizes, modes: modes, shape: shape, immediate: immediate,
                 kind: kind, defaults64: true)
@@ -239,7 +272,8 @@ enum InstructionTable {
         return [
             form("JMP", [0xEB], v, .jump, .rel8), form("JMP", [0xE9], v, .jump, .relZ),
             form("JMP", [0xFF], v, .jumpIndirect, .none, .modRM(.digit(4), .either)),
-            form("CALL", [0xE8], v, .call, .relZ), form("CALL", [0xFF], v, .callIndirect, .none, .modRM(.digit(2), .either)),
+            form("CALL", [0xE8], v, .call, .relZ),
+            form("CALL", [0xFF], v, .callIndirect, .none, .modRM(.digit(2), .either)),
             form("RET", [0xC3], v, .ret), form("RET", [0xC2], v, .retImmediate, .word),
             form("LOOPNE", [0xE0], v, .loop, .rel8), form("LOOPE", [0xE1], v, .loop, .rel8),
             form("LOOP", [0xE2], v, .loop, .rel8),
@@ -253,11 +287,14 @@ enum InstructionTable {
     }()
 
     private static let farTransfers: [InstructionForm] = {
-        func form(_ name: String, _ opcode: [UInt8], _ sizes: [Int], _ kind: InstructionForm.Kind,
-                  _ immediate: InstructionForm.Immediate = .none, _ shape: InstructionForm.Shape = .none,
-                  modes: [CodeMode] = CodeMode.allCases) -> InstructionForm {
+        func form(
+            _ name: String, _ opcode: [UInt8], _ sizes: [Int], _ kind: InstructionForm.Kind,
+            _ immediate: InstructionForm.Immediate = .none, _ shape: InstructionForm.Shape = .none,
+            modes: [CodeMode] = CodeMode.allCases
+        ) -> InstructionForm {
             InstructionForm(
-                mnemonic: name, opcode: opcode, sizes: sizes, modes: modes, shape: shape, immediate: immediate, kind: kind)
+                mnemonic: name, opcode: opcode, sizes: sizes, modes: modes, shape: shape, immediate: immediate,
+                kind: kind)
         }
         return [
             form("JMP far", [0xEA], [16, 32], .farDirect, .farPointer, modes: legacy),
@@ -282,7 +319,8 @@ enum InstructionTable {
             return repeats.flatMap { label, prefix in
                 [(opcode, [8]), (opcode + 1, v)].map { opcode, sizes in
                     InstructionForm(
-                        mnemonic: label + name, opcode: [opcode], prefix: prefix, sizes: sizes, kind: .string(operation))
+                        mnemonic: label + name, opcode: [opcode], prefix: prefix, sizes: sizes, kind: .string(operation)
+                    )
                 }
             }
         }
@@ -295,7 +333,8 @@ enum InstructionTable {
         ]
         let asciiUndefined = Flag.of | Flag.sf | Flag.zf | Flag.pf
         let decimal: [(String, UInt8, UInt64)] = [
-            ("DAA", 0x27, Flag.of), ("DAS", 0x2F, Flag.of), ("AAA", 0x37, asciiUndefined), ("AAS", 0x3F, asciiUndefined),
+            ("DAA", 0x27, Flag.of), ("DAS", 0x2F, Flag.of), ("AAA", 0x37, asciiUndefined),
+            ("AAS", 0x3F, asciiUndefined),
             ("SALC", 0xD6, 0),
         ]
         let adjust = Flag.of | Flag.af | Flag.cf
@@ -309,7 +348,8 @@ enum InstructionTable {
                     mnemonic: "AAM", opcode: [0xD4], sizes: [8], modes: legacy, immediate: .byte, kind: .adjustMultiply,
                     undefined: .flags(adjust)),
                 InstructionForm(
-                    mnemonic: "AAD", opcode: [0xD5], sizes: [8], modes: legacy, immediate: .byte, undefined: .flags(adjust)),
+                    mnemonic: "AAD", opcode: [0xD5], sizes: [8], modes: legacy, immediate: .byte,
+                    undefined: .flags(adjust)),
                 InstructionForm(mnemonic: "LAHF", opcode: [0x9F], sizes: [8], modes: legacy),
                 InstructionForm(mnemonic: "SAHF", opcode: [0x9E], sizes: [8], modes: legacy),
                 InstructionForm(mnemonic: "LAHF", opcode: [0x9F], sizes: [8], modes: [.bits64], feature: .lahf64),
@@ -318,8 +358,10 @@ enum InstructionTable {
     }()
 
     private static let segmentsAndSelectors: [InstructionForm] = {
-        func form(_ name: String, _ opcode: [UInt8], _ sizes: [Int], _ shape: InstructionForm.Shape,
-                  _ kind: InstructionForm.Kind, modes: [CodeMode] = CodeMode.allCases) -> InstructionForm {
+        func form(
+            _ name: String, _ opcode: [UInt8], _ sizes: [Int], _ shape: InstructionForm.Shape,
+            _ kind: InstructionForm.Kind, modes: [CodeMode] = CodeMode.allCases
+        ) -> InstructionForm {
             InstructionForm(mnemonic: name, opcode: opcode, sizes: sizes, modes: modes, shape: shape, kind: kind)
         }
         return [
@@ -338,8 +380,10 @@ enum InstructionTable {
 
     private static let optional: [InstructionForm] = {
         let either = InstructionForm.Shape.modRM(.operand, .either)
-        func vex(_ name: String, _ opcode: UInt8, _ map: UInt8, _ pp: UInt8, _ shape: InstructionForm.Shape,
-                 _ undefined: UInt64, _ feature: CPUFeature, _ immediate: InstructionForm.Immediate = .none) -> InstructionForm {
+        func vex(
+            _ name: String, _ opcode: UInt8, _ map: UInt8, _ pp: UInt8, _ shape: InstructionForm.Shape,
+            _ undefined: UInt64, _ feature: CPUFeature, _ immediate: InstructionForm.Immediate = .none
+        ) -> InstructionForm {
             InstructionForm(
                 mnemonic: name, opcode: [opcode], sizes: [32, 64], modes: [.bits32, .bits64], shape: shape,
                 immediate: immediate, undefined: undefined == 0 ? .none : .flags(undefined),
@@ -356,13 +400,16 @@ enum InstructionTable {
                 mnemonic: "TZCNT", opcode: [0x0F, 0xBC], prefix: 0xF3, sizes: v, shape: either, kind: .bitScan,
                 undefined: .flags(Flag.of | Flag.sf | Flag.pf | Flag.af), feature: .bmi1),
             InstructionForm(
-                mnemonic: "MOVBE", opcode: [0x0F, 0x38, 0xF0], sizes: v, shape: .modRM(.operand, .memory), feature: .movbe),
+                mnemonic: "MOVBE", opcode: [0x0F, 0x38, 0xF0], sizes: v, shape: .modRM(.operand, .memory),
+                feature: .movbe),
             InstructionForm(
-                mnemonic: "MOVBE", opcode: [0x0F, 0x38, 0xF1], sizes: v, shape: .modRM(.operand, .memory), feature: .movbe),
+                mnemonic: "MOVBE", opcode: [0x0F, 0x38, 0xF1], sizes: v, shape: .modRM(.operand, .memory),
+                feature: .movbe),
             InstructionForm(
                 mnemonic: "ADCX", opcode: [0x66, 0x0F, 0x38, 0xF6], sizes: [32, 64], shape: either, feature: .adx),
             InstructionForm(
-                mnemonic: "ADOX", opcode: [0x0F, 0x38, 0xF6], prefix: 0xF3, sizes: [32, 64], shape: either, feature: .adx),
+                mnemonic: "ADOX", opcode: [0x0F, 0x38, 0xF6], prefix: 0xF3, sizes: [32, 64], shape: either,
+                feature: .adx),
             vex("ANDN", 0xF2, 2, 0, either, afPf, .bmi1),
             vex("BEXTR", 0xF7, 2, 0, either, afPf | Flag.sf, .bmi1),
             vex("BLSR", 0xF3, 2, 0, .modRM(.digit(1), .either), afPf, .bmi1),

@@ -30,7 +30,8 @@ enum OracleComparison {
         let is64 = test.mode == .bits64
         let mask: UInt64 = is64 ? .max : 0xFFFF_FFFF
         for index in 0..<(is64 ? 16 : 8) {
-            let defined = test.undefined.registers & (1 << UInt16(index)) == 0 ? mask : mask & ~test.undefined.registerBits
+            let defined =
+                test.undefined.registers & (1 << UInt16(index)) == 0 ? mask : mask & ~test.undefined.registerBits
             compare(registerNames[index], host.state.gprs[index] & defined, guest.state.gprs[index] & defined)
         }
         compare("RIP", host.state.rip, guest.state.rip)
@@ -43,9 +44,10 @@ enum OracleComparison {
         compare("DS", data(host.state.ds), data(guest.state.ds))
         compare("ES", data(host.state.es), data(guest.state.es))
         if !test.undefined.memory, host.changes != guest.changes || host.changeCount != guest.changeCount {
-            found.append(OracleDifference(
-                field: "memory", expected: text(host.changes, host.changeCount),
-                actual: text(guest.changes, guest.changeCount)))
+            found.append(
+                OracleDifference(
+                    field: "memory", expected: text(host.changes, host.changeCount),
+                    actual: text(guest.changes, guest.changeCount)))
         }
         return found
     }
@@ -53,7 +55,9 @@ enum OracleComparison {
     static func hex(_ value: UInt64) -> String { "0x" + String(value, radix: 16) }
 
     private static func text(_ changes: [OracleChange], _ count: Int) -> String {
-        "\(count) bytes [" + changes.prefix(32).map { hex(UInt64($0.offset)) + "=" + hex(UInt64($0.value)) }.joined(separator: " ") + "]"
+        "\(count) bytes ["
+            + changes.prefix(32).map { hex(UInt64($0.offset)) + "=" + hex(UInt64($0.value)) }.joined(separator: " ")
+            + "]"
     }
 }
 
@@ -76,12 +80,17 @@ struct OracleFailure: Sendable {
                 + " DS=\(OracleComparison.hex(UInt64(state.ds))) ES=\(OracleComparison.hex(UInt64(state.es)))"
         }
         let bytes = test.code.map { String(UInt16($0) + 0x100, radix: 16).dropFirst() }.joined(separator: " ")
+        let patches = test.patches.map { "\(OracleComparison.hex(UInt64($0.offset))): \($0.bytes)" }
+            .joined(separator: "; ")
         return """
-            \(row.mnemonic) \(row.size)-bit operands, \(row.mode.rawValue)-bit mode: \(InstructionText.of(test.code, mode: test.mode)) [\(bytes)]
+            \(row.mnemonic) \(row.size)-bit operands, \(row.mode.rawValue)-bit mode: \
+            \(InstructionText.of(test.code, mode: test.mode)) [\(bytes)]
               \(differences.map(\.description).joined(separator: "\n  "))
-              seed \(seed), case \(index); again: EXIT_TRACER_ORACLE_SEED=\(seed) EXIT_TRACER_ORACLE_ROW='\(row.mnemonic)' swift test -c release -Xswiftc -enable-testing --filter OracleTests
+              seed \(seed), case \(index); again: EXIT_TRACER_ORACLE_SEED=\(seed) \
+            EXIT_TRACER_ORACLE_ROW='\(row.mnemonic)' \
+            swift test -c release -Xswiftc -enable-testing --filter OracleTests
               before: \(state(test.state))
-              memory: \(test.patches.map { "\(OracleComparison.hex(UInt64($0.offset))): \($0.bytes)" }.joined(separator: "; "))
+              memory: \(patches)
               host:   \(state(host.state)) vector \(host.vector.map(String.init) ?? "none")
               guest:  \(state(guest.state)) vector \(guest.vector.map(String.init) ?? "none")
             """

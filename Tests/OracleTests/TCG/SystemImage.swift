@@ -44,8 +44,10 @@ struct SystemImage: Sendable {
             var place = start
             while place + 48 <= end {
                 let text = bytes[place + 8..<min(place + 48, bytes.count)].prefix { $0 != 0 }
-                found.append(Entry(
-                    name: String(decoding: text, as: UTF8.self), address: UInt64(try word(place)), count: try word(place + 4)))
+                found.append(
+                    Entry(
+                        name: String(decoding: text, as: UTF8.self), address: UInt64(try word(place)),
+                        count: try word(place + 4)))
                 place += 48
             }
             return found

@@ -20,7 +20,8 @@ final class TCGMachine {
     /// Starts QEMU, stopped, with `image` in RAM at `address`.
     init(image: [UInt8], address: UInt64) throws {
         folder = FileManager.default.temporaryDirectory
-            .appendingPathComponent("oracle-\(ProcessInfo.processInfo.processIdentifier)-\(UUID().uuidString.prefix(8))")
+            .appendingPathComponent(
+                "oracle-\(ProcessInfo.processInfo.processIdentifier)-\(UUID().uuidString.prefix(8))")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         let imagePath = folder.appendingPathComponent("image.bin"), romPath = folder.appendingPathComponent("empty.rom")
         try Data(image).write(to: imagePath)
@@ -62,7 +63,9 @@ final class TCGMachine {
             guard part.hasPrefix("m") else { break }
         }
         // The description carries registers in comments that the stub does not have.
-        while let start = text.range(of: "<!--"), let end = text.range(of: "-->", range: start.upperBound..<text.endIndex) {
+        while let start = text.range(of: "<!--"),
+            let end = text.range(of: "-->", range: start.upperBound..<text.endIndex)
+        {
             text.removeSubrange(start.lowerBound..<end.upperBound)
         }
         return text.split(separator: "<reg ").dropFirst().compactMap { element in
@@ -70,7 +73,9 @@ final class TCGMachine {
                 guard let range = element.range(of: name + "=\"") else { return nil }
                 return element[range.upperBound...].prefix { $0 != "\"" }
             }
-            guard let register = attribute("name"), let bits = attribute("bitsize").flatMap({ Int($0) }) else { return nil }
+            guard let register = attribute("name"), let bits = attribute("bitsize").flatMap({ Int($0) }) else {
+                return nil
+            }
             return (String(register), bits / 8)
         }
     }
@@ -118,11 +123,15 @@ final class TCGMachine {
     /// - Throws: ``GDBError/timeout`` where none is met in time, after which the machine is of no more use.
     func run(timeoutMilliseconds: Int32 = 5000) throws(GDBError) {
         let answer = try gdb.ask("c", timeoutMilliseconds: timeoutMilliseconds)
-        guard answer.hasPrefix("T05") || answer.hasPrefix("S05") else { throw .unexpected(command: "c", answer: answer) }
+        guard answer.hasPrefix("T05") || answer.hasPrefix("S05") else {
+            throw .unexpected(command: "c", answer: answer)
+        }
     }
 
     func step() throws(GDBError) {
         let answer = try gdb.ask("s")
-        guard answer.hasPrefix("T05") || answer.hasPrefix("S05") else { throw .unexpected(command: "s", answer: answer) }
+        guard answer.hasPrefix("T05") || answer.hasPrefix("S05") else {
+            throw .unexpected(command: "s", answer: answer)
+        }
     }
 }

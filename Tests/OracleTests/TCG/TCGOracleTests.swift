@@ -17,7 +17,8 @@ import Testing
         let actual = try ImageRunner.run(image, on: SoftBackend())
         for (index, point) in expected.enumerated() {
             guard index < actual.count else {
-                Issue.record("\(name): stop \(index), \(point.name), is not reached; last: \(actual.last?.name ?? "none")")
+                Issue.record(
+                    "\(name): stop \(index), \(point.name), is not reached; last: \(actual.last?.name ?? "none")")
                 break
             }
             guard actual[index].name == point.name else {
@@ -25,7 +26,8 @@ import Testing
                 break
             }
             let differences = StopPoint.differences(point, actual[index])
-            #expect(differences.isEmpty, "\(name), stop \(index), \(point.name):\n\(differences.joined(separator: "\n"))")
+            #expect(
+                differences.isEmpty, "\(name), stop \(index), \(point.name):\n\(differences.joined(separator: "\n"))")
             // What follows only repeats the first difference.
             guard differences.isEmpty else { break }
         }

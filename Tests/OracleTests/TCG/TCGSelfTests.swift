@@ -38,12 +38,14 @@ import Testing
     }
 
     @Test func `each built image is its source, assembled`() throws {
-        guard let nasm = ["/usr/bin/nasm", "/usr/local/bin/nasm"].first(where: FileManager.default.isExecutableFile) else {
+        guard let nasm = ["/usr/bin/nasm", "/usr/local/bin/nasm"].first(where: FileManager.default.isExecutableFile)
+        else {
             print("skipped: nasm is not installed, images are taken as committed")
             return
         }
         for name in SystemImage.names {
-            let output = FileManager.default.temporaryDirectory.appendingPathComponent("\(name)-\(UUID().uuidString).bin")
+            let output = FileManager.default.temporaryDirectory.appendingPathComponent(
+                "\(name)-\(UUID().uuidString).bin")
             defer { try? FileManager.default.removeItem(at: output) }
             let source = SystemImage.folder.appendingPathComponent(name + ".asm").path
             let process = try ChildProcess(
