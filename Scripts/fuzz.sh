@@ -21,14 +21,17 @@ flags="-O -g -swift-version 6 -parse-as-library -sanitize=address,fuzzer
 swiftc $flags -emit-module -emit-module-path "$out/NVMM.swiftmodule" -module-name NVMM -wmo -c \
     Sources/NVMM/*.swift -o "$out/NVMM.o"
 # shellcheck disable=SC2086
-swiftc $flags -module-name TraceReaderFuzz -emit-module-path "$out/TraceReaderFuzz.swiftmodule" -wmo -I "$out" -I "$products/Modules" -I "$system" \
+swiftc $flags -module-name TraceReaderFuzz -wmo -c -I "$out" -I "$products/Modules" -I "$system" \
     -Xcc -fmodule-map-file="$root/Sources/CZstd/module.modulemap" \
     -Xcc -fmodule-map-file="$root/Sources/CXXHash/module.modulemap" \
-    Sources/TraceFile/*.swift Fuzz/TraceReader/*.swift "$out/NVMM.o" \
+    Sources/TraceFile/*.swift Fuzz/TraceReader/*.swift -o "$out/TraceReaderFuzz.o"
+# shellcheck disable=SC2046
+swiftc -sanitize=address,fuzzer -use-ld=lld "$out/TraceReaderFuzz.o" "$out/NVMM.o" \
     $(find "$products/SystemPackage.build" "$products/CSystem.build" -name '*.o') \
     -lzstd -lxxhash -o "$out/TraceReaderFuzz"
 # shellcheck disable=SC2086
-swiftc $flags -module-name CanaryFuzz -emit-module-path "$out/CanaryFuzz.swiftmodule" Fuzz/Canary/*.swift -o "$out/CanaryFuzz"
+swiftc $flags -module-name CanaryFuzz -wmo -c Fuzz/Canary/*.swift -o "$out/CanaryFuzz.o"
+swiftc -sanitize=address,fuzzer -use-ld=lld "$out/CanaryFuzz.o" -o "$out/CanaryFuzz"
 
 echo "fuzz: the canary must crash"
 if "$out/CanaryFuzz" -runs=2000000 -seed=1 -artifact_prefix="$out/canary-" >"$out/canary.log" 2>&1; then

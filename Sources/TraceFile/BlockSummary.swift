@@ -98,7 +98,8 @@ struct BlockSummary: Equatable, Sendable {
     init() {}
 
     init(from reader: inout ByteReader) throws(TraceError) {
-        stepCount = try reader.count(max: Int.max / 2)
+        // Bounded so that the sums over all frames stay within 64 bits.
+        stepCount = try reader.count(max: Int(UInt32.max))
         lastStep = try reader.varint()
         firstClock = try reader.varint()
         retired = try reader.varint()

@@ -132,6 +132,8 @@ struct ByteReader {
         return bytes[position..<position + count]
     }
 
+    // Not inlined, for the reason given at TraceReader.page.
+    @inline(never)
     mutating func blob() throws(TraceError) -> [UInt8] { Array(try slice(try count(max: remaining))) }
 
     mutating func string() throws(TraceError) -> String {

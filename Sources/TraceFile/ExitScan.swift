@@ -108,10 +108,10 @@ extension TraceReader {
             }
             if wanted.contains(.calls) {
                 let templatePatterns = try columns.values(.templatePattern, count: steps.count)
-                let patternCount = Int(templatePatterns.max() ?? 0) &+ 1
-                guard patternCount > 0, patternCount <= steps.count &+ 1 else {
+                guard let last = Int(exactly: templatePatterns.max() ?? 0), last <= steps.count else {
                     throw .malformed(.indexOutOfRange, TracePlace(frame: entry.offset, column: .templatePattern))
                 }
+                let patternCount = last + 1
                 patternCounts = [Int](repeating: 0, count: patternCount)
                 try add(counts, templatePatterns, .templatePattern, entry, patternCount) { patternCounts[$0] += $1 }
             }

@@ -42,8 +42,10 @@ final class FrameSink {
             if let summary = frame.summary {
                 entry.summary = summary
                 trailer.summary.add(summary)
-                trailer.bytes.steps += size - summary.storedWriteBytes
-                trailer.bytes.ioPayload += summary.storedWriteBytes
+                // Repair hands in summaries that anybody wrote.
+                let stored = min(summary.storedWriteBytes, size)
+                trailer.bytes.steps += size - stored
+                trailer.bytes.ioPayload += stored
                 stepCount += UInt64(summary.stepCount)
             }
         case .keyframe:

@@ -192,9 +192,8 @@ private func findLostSteps(_ reader: TraceReader, _ report: inout RepairReport) 
         }
     }
     if let trailer = reader.trailer {
-        let lost = UInt64(trailer.summary.stepCount) &+ 0
         let last = trailer.summary.lastStep
-        if lost > 0, last >= end { report.stepsLost.append(end..<last + 1) }
+        if trailer.summary.stepCount > 0, last >= end, last < UInt64.max { report.stepsLost.append(end..<last + 1) }
     } else {
         let isCut = reader.damage.last.map { problem in
             switch problem {

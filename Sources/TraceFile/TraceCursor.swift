@@ -34,7 +34,7 @@ public final class TraceCursor {
             if let active {
                 if let event = try guarded(active, { (block) throws(TraceError) in try block.next() }) {
                     if case .step = event {
-                        nextStepIndex += 1
+                        nextStepIndex &+= 1
                         self.active = nil
                     }
                     return event

@@ -304,6 +304,8 @@ public final class TraceReader {
     ///
     /// - Returns: 4,096 bytes.
     /// - Throws: ``TraceError/noSuchPage(_:)`` where the trace does not hold it, or its frame is damaged.
+    // Not inlined: where the caller drops the result, Swift 6.3.1 frees the array before it fills it (found by Fuzz).
+    @inline(never)
     public func page(_ hash: PageHash) throws(TraceError) -> [UInt8] {
         if hash == .zeroPage { return [UInt8](repeating: 0, count: pageBytes) }
         // Keyframes made the names of their pages known; what else is asked for needs all page frames.
