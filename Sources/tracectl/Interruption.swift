@@ -17,21 +17,25 @@ enum Interruption {
     static func watch() {
         // The variable must exist before a handler touches it: its first use is not async-signal-safe.
         signalNumber.store(0, ordering: .relaxed)
-        // Whoever started this may have had them blocked (a thread of a dispatch pool has), and masks are inherited.
-        var watched = sigset_t()
-        // SAFETY: the set lives for the calls.
-        unsafe sigemptyset(&watched)
+        var signals = sigset_t()
+        _ = unsafe sigemptyset(&signals)
         for number in [SIGINT, SIGTERM, SIGHUP] {
-            unsafe sigaddset(&watched, number)
+            var before = sigaction()
+            _ = unsafe sigaction(number, nil, &before)
+            // Under nohup a closed terminal is no reason to end. SIG_IGN is the number 1, not a function.
+            let isIgnored = unsafe unsafeBitCast(before.__sigaction_handler.sa_handler, to: Int.self) == 1
+            if number == SIGHUP && isIgnored { continue }
             var action = sigaction()
             unsafe action.__sigaction_handler.sa_handler = { number in
                 Interruption.signalNumber.store(number, ordering: .relaxed)
             }
             action.sa_flags = Int32(bitPattern: UInt32(SA_RESETHAND))
-            // SAFETY: both pointers live for the call; the handler does nothing but one atomic store.
+            // SAFETY: the pointers live for the calls; the handler does nothing but one atomic store.
             _ = unsafe sigaction(number, &action, nil)
+            _ = unsafe sigaddset(&signals, number)
         }
-        _ = unsafe pthread_sigmask(SIG_UNBLOCK, &watched, nil)
+        // A parent may have left them blocked, as test runners do.
+        _ = unsafe pthread_sigmask(SIG_UNBLOCK, &signals, nil)
         // A reader of `-o -` that went away is an error to report (EPIPE), not a reason to die without closing up.
         _ = signal(SIGPIPE, SIG_IGN)
     }
