@@ -56,7 +56,10 @@ final class ReplayRun {
             try execute(event)
             if case .step = event, (position &- report.firstStep) % 4096 == 0 { progress(here) }
         }
-        guard position > options.from || (position == 0 && options.from == 0) else { throw .noSuchStep(options.from) }
+        // A divergence on the way from the keyframe is what the replay has to say, though it lies before the range.
+        guard report.divergence != nil || position > options.from || (position == 0 && options.from == 0) else {
+            throw .noSuchStep(options.from)
+        }
         report.endStep = position
         progress(here)
         return report
