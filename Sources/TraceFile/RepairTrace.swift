@@ -65,9 +65,9 @@ public func repairTrace(
     do throws(RepairError) {
         try copyFrames(from: reader, to: DescriptorSink(files.descriptor), &report)
     } catch {
-        // The source is still there; half a copy helps nobody.
+        // The source is still there; half a copy helps nobody. A device or a pipe is not ours to remove.
         files.discard()
-        unsafe unlink(output.string)
+        if files.path != nil { unsafe unlink(output.string) }
         throw error
     }
     files.discard()

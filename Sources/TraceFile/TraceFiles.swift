@@ -14,7 +14,7 @@ struct TraceFiles {
     private(set) var journals: [(path: String, descriptor: Int32)] = []
     /// Of the trace.
     let directory: String?
-    private let path: String?
+    let path: String?
 
     init(_ destination: TraceDestination, journalCount: Int) throws(TraceWriteError) {
         switch destination {

@@ -11,13 +11,18 @@ func readFile(_ path: String) throws -> [UInt8] {
     do {
         let file = try FileDescriptor.open(FilePath(path), .readOnly)
         return try file.closeAfter {
+            // Where the size is known, nothing is read in vain. A pipe cannot seek: it is counted as it comes.
+            if let size = try? file.seek(offset: 0, from: .end) {
+                guard size <= imageBytesMax else { throw tooLarge(path) }
+                try file.seek(offset: 0, from: .start)
+            }
             var bytes: [UInt8] = []
             var piece = [UInt8](repeating: 0, count: 1 << 20)
             while true {
                 // SAFETY: the buffer is that of `piece`, which nothing else touches during the call.
                 let count = try unsafe piece.withUnsafeMutableBytes { try unsafe file.read(into: $0) }
                 if count == 0 { return bytes }
-                guard bytes.count + count <= imageBytesMax else { throw Errno.fileTooLarge }
+                guard bytes.count + count <= imageBytesMax else { throw tooLarge(path) }
                 bytes.append(contentsOf: piece[..<count])
             }
         }
@@ -26,5 +31,24 @@ func readFile(_ path: String) throws -> [UInt8] {
     }
 }
 
-/// Takes away what a failed command made; whether that works is no longer of interest.
-func removeFile(_ path: String) { _ = unsafe unlink(path) }
+private func tooLarge(_ path: String) -> Trouble {
+    Trouble(path: path, cause: PlainTrouble(sentence: "is larger than 2 GiB: give a smaller image"))
+}
+
+/// Whether both names lead to one file, through links as well. Names of nothing are different.
+func isSameFile(_ left: String, _ right: String) -> Bool {
+    var leftStatus = stat()
+    var rightStatus = stat()
+    guard unsafe stat(left, &leftStatus) == 0, unsafe stat(right, &rightStatus) == 0 else { return false }
+    return leftStatus.st_dev == rightStatus.st_dev && leftStatus.st_ino == rightStatus.st_ino
+}
+
+func fileExists(_ path: String) -> Bool { unsafe access(path, F_OK) == 0 }
+
+/// Takes away the regular file that a failed command made: a device or a pipe was there before. Whether it works is no
+/// longer of interest.
+func removeFile(_ path: String) {
+    var status = stat()
+    guard unsafe lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return }
+    _ = unsafe unlink(path)
+}

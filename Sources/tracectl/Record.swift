@@ -95,6 +95,7 @@ struct Record: ParsableCommand {
         let configuration = try makeConfiguration(console)
         let subject = try makeBackend(backend, model: cpu, fault: fault)
         let name = output == "-" ? "standard output" : output
+        try checkOutput()
         let recorder = try about(name) { try makeRecorder(of: subject) }
 
         let machine: PC
@@ -109,6 +110,23 @@ struct Record: ParsableCommand {
         console.end()
         let result = try about(name) { try recorder.finish() }
         try report(outcome, machine, result)
+    }
+
+    /// A trace takes the place of an older one of its name, but not of what is to be run, nor of what a killed
+    /// recording left.
+    private func checkOutput() throws {
+        guard output != "-" else { return }
+        func refuse(_ sentence: String) -> Trouble {
+            Trouble(path: output, cause: PlainTrouble(sentence: sentence))
+        }
+        for input in [firmware, guest, disk].compactMap({ $0 }) where isSameFile(input, output) {
+            throw refuse("is also what is to be run: give the trace another name")
+        }
+        for left in ["\(output).open.0", "\(output).open.1"] where fileExists(left) {
+            throw refuse(
+                "was killed while it was recorded, or still is recorded: tracectl repair \(output) -o NEW saves it;"
+                    + " then remove it with \(output).open.*, or give another name")
+        }
     }
 
     private func makeConfiguration(_ console: Console) throws -> PCConfiguration {
