@@ -48,7 +48,11 @@ final class SoftMachine: Machine {
     // MARK: Memory
 
     func hvaMap(byteCount: Int) throws(MachineError) -> MemoryObject { try memory.createObject(byteCount: byteCount) }
-    func hvaUnmap(_ object: MemoryObject) throws(MachineError) { try memory.destroyObject(object) }
+    func hvaUnmap(_ object: MemoryObject) throws(MachineError) {
+        // Blocks know pages by address, and the next object may get the same ones.
+        code.removeAll()
+        try memory.destroyObject(object)
+    }
 
     func gpaMap(
         _ object: MemoryObject, offset: Int, gpa: GPA, byteCount: Int, protection: Protection
@@ -68,10 +72,9 @@ final class SoftMachine: Machine {
             throw .outsideObject(offset: offset, byteCount: bytes.byteCount)
         }
         try withWritable(object, offset..<offset + bytes.byteCount) { target in
-            for index in 0..<bytes.byteCount {
-                // SAFETY: both spans are `byteCount` long.
-                unsafe target.storeBytes(
-                    of: bytes.unsafeLoad(fromByteOffset: index, as: UInt8.self), toByteOffset: index, as: UInt8.self)
+            // SAFETY: both spans are `byteCount` long.
+            unsafe target.withUnsafeMutableBytes { target in
+                unsafe bytes.withUnsafeBytes { unsafe target.copyMemory(from: $0) }
             }
         }
     }

@@ -1,6 +1,8 @@
 // Code that changes is executed as changed, at once: SDM vol. 3, section 8.1.3, without the jump it asks for.
 
 import NVMM
+import SoftBackend
+import TestSupport
 import Testing
 
 @Suite struct SelfModifyingCodeTests {
@@ -84,5 +86,41 @@ import Testing
             #expect(runner[.rcx] == 3)
             #expect(runner[.rip] == 0x1002)
         }
+    }
+
+    /// What was decoded from an object must not outlive it: the system gives its addresses to the next one, whose pages
+    /// do not know of those blocks and would let stores into them pass.
+    @Test func `code of memory that was unmapped is forgotten`() throws {
+        let machine = try SoftBackend().createMachine()
+        let vcpu = try machine.createVCPU(id: 0)
+        let code: [UInt8] = [
+            0xB0, 0x01,  // again: mov al, 1; the immediate becomes 2
+            0x84, 0xDB,  //        test bl, bl
+            0x75, 0x09,  //        jnz done
+            0xC6, 0x06, 0x01, 0x10, 0x02,  // mov byte [0x1001], 2
+            0xFE, 0xC3,  //        inc bl
+            0xEB, 0xF1,  //        jmp again
+            0xF4,  // done: hlt
+        ]
+        var addresses: Set<UInt> = []
+        for startsWithDone in [true, false] {
+            let memory = try machine.hvaMap(byteCount: 0x4000)
+            addresses.insert(unsafe UInt(bitPattern: memory.clientAddress))
+            try machine.gpaMap(
+                memory, offset: 0, gpa: GPA(0), byteCount: memory.byteCount, protection: [.read, .write, .execute])
+            try machine.write(memory, at: 0x1000, code)
+            var state = VCPUState.reset
+            state[.cs] = Segment(attributes: SegmentAttributes(rawValue: 0x9B), limit: 0xFFFF)
+            state[.rip] = 0x1000
+            state[.rbx] = startsWithDone ? 1 : 0
+            vcpu.commPage.state = state
+            vcpu.setState(.all)
+            #expect(try vcpu.run(budget: 100).exit.reason == .halted)
+            #expect(vcpu.saveState()[.rax] & 0xFF == (startsWithDone ? 1 : 2))
+            try machine.gpaUnmap(gpa: GPA(0), byteCount: memory.byteCount)
+            try machine.hvaUnmap(memory)
+        }
+        // Only then did the second object put the question.
+        try #require(addresses.count == 1, "the system gave the second object other addresses")
     }
 }
