@@ -12,21 +12,30 @@
     public let byteCount: Int
     /// The client's mapping: `byteCount` bytes, valid as long as this object.
     @unsafe public let clientAddress: UnsafeMutableRawPointer
+    private let touched: (() -> [Range<Int>]?)?
     private let release: () -> Void
 
-    /// - Parameter release: called once, when the last reference goes: gives the memory back.
+    /// - Parameters:
+    ///   - touchedPages: what ``touchedPages`` asks; nil, or an answer of nil, where nobody knows.
+    ///   - release: called once, when the last reference goes: gives the memory back.
     public init(
-        ordinal: UInt32, byteCount: Int, clientAddress: UnsafeMutableRawPointer, release: @escaping () -> Void
+        ordinal: UInt32, byteCount: Int, clientAddress: UnsafeMutableRawPointer,
+        touchedPages: (() -> [Range<Int>]?)? = nil, release: @escaping () -> Void
     ) {
         self.ordinal = ordinal
         self.byteCount = byteCount
         unsafe self.clientAddress = unsafe clientAddress
+        touched = touchedPages
         self.release = release
     }
 
     deinit { release() }
 
     public var pageCount: Int { byteCount / pageBytes }
+
+    /// Ranges of pages, ascending, outside of which every byte is zero since nobody has accessed it yet. Guest memory
+    /// is mostly that, and what asks for all of it needs to look at these only. All pages where it is not known.
+    public var touchedPages: [Range<Int>] { touched?() ?? [0..<pageCount] }
 
     /// Reads bytes as they are now.
     ///

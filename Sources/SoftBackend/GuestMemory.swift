@@ -44,10 +44,11 @@ struct PageRecord {
         }
         let start = UInt(bitPattern: address)
         host = UInt64(start)
-        unsafe object = MemoryObject(ordinal: ordinal, byteCount: byteCount, clientAddress: address) {
-            unsafe munmap(UnsafeMutableRawPointer(bitPattern: start), byteCount)
-        }
         let pages = byteCount / pageBytes
+        unsafe object = MemoryObject(
+            ordinal: ordinal, byteCount: byteCount, clientAddress: address,
+            touchedPages: { populatedPages(start: start, pageCount: pages) },
+            release: { unsafe munmap(UnsafeMutableRawPointer(bitPattern: start), byteCount) })
         unsafe records = .allocate(capacity: pages)
         unsafe records.initialize(repeating: PageRecord(), count: pages)
     }

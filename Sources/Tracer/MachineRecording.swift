@@ -130,7 +130,7 @@ extension MachineRecording {
         collectGuestDirty()
         for ordinal in ordinals {
             guard var ledger = ledgers.removeValue(forKey: ordinal) else { continue }
-            let found = ledger.findRawStores(in: 0..<ledger.hashes.count)
+            let found = ledger.findRawStores()
             ledger.rehashChanged()
             logRawStores(found, of: ledger.object)
             ledgers[ordinal] = ledger

@@ -59,12 +59,22 @@ struct ObjectLedger {
     }
 
     /// Pages among `candidates` that changed though nobody announced it; the table then holds their new content.
-    mutating func findRawStores(in candidates: Range<Int>) -> [Int] {
+    mutating func findRawStores(in candidates: some Sequence<Int>) -> [Int] {
         var found: [Int] = []
         for page in candidates where !guestDirty.contains(page) && !written.contains(page) && rehash(page) {
             found.append(page)
         }
         return found
+    }
+
+    /// As ``findRawStores(in:)``, among all pages that can have changed: one that was never accessed is zero still.
+    mutating func findRawStores() -> [Int] {
+        var candidates = PageSet(pageCount: object.pageCount)
+        for range in object.touchedPages {
+            for page in range { candidates.insert(page) }
+        }
+        for page in hashes.indices where hashes[page] != .zeroPage { candidates.insert(page) }
+        return findRawStores(in: candidates.pages)
     }
 
     /// - Returns: whether the content differs from the table's.
