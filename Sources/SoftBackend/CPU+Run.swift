@@ -186,12 +186,21 @@ extension CPU {
         gpr[Int(RegisterNumber.blockRIP)] = rip
         let entry = jumps[linear]
         if entry.tag == tag, entry.translations == translations, entry.epoch == code.epoch,
-            rip &+ UInt64(entry.byteCount) <= codeEnd
+            rip &+ UInt64(entry.byteCount) <= codeEnd, entry.run == code.run || isUnchanged(entry, linear)
         {
             blockStart = entry.first
             return Int(truncatingIfNeeded: entry.instructionCount)
         }
         return try findBlock(linear, tag: tag)
+    }
+
+    /// Between runs a client may have changed the code without telling.
+    private func isUnchanged(_ entry: JumpCache.Entry, _ linear: UInt64) -> Bool {
+        guard code.isUnchanged(source: entry.source, host: entry.host, byteCount: UInt32(entry.byteCount)) else {
+            return false
+        }
+        jumps[linear].run = code.run
+        return true
     }
 
     private mutating func findBlock(_ linear: UInt64, tag: UInt64) throws(Interruption) -> Int {
@@ -213,9 +222,10 @@ extension CPU {
         blockStart = block.first
         guard rip &+ UInt64(block.byteCount) <= codeEnd else { return try instructionsWithinLimit(block) }
         jumps[linear] = JumpCache.Entry(
-            tag: tag, translations: translations, epoch: code.epoch, first: block.first,
-            instructionCount: UInt32(truncatingIfNeeded: block.instructionCount),
-            byteCount: UInt32(truncatingIfNeeded: block.byteCount))
+            tag: tag, translations: translations, epoch: code.epoch, run: code.run, host: host.raw,
+            first: block.first, source: block.source,
+            instructionCount: UInt16(truncatingIfNeeded: block.instructionCount),
+            byteCount: UInt16(truncatingIfNeeded: block.byteCount))
         return Int(block.instructionCount)
     }
 

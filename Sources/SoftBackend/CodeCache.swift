@@ -46,12 +46,13 @@ struct Block {
     private var instructionCount = 0
     private var blockCount = 0
     private var sourceCount = 0
-    /// Pages whose records point into this cache.
+    /// Pages whose records point into this cache; each has the code map of the same number.
     private var pages: [UnsafeMutablePointer<PageRecord>] = unsafe []
+    private var codeMaps: [UnsafeMutablePointer<UInt64>] = unsafe []
     /// Counts runs: bytes are compared again in each, since a client may have changed memory between.
     private let runs = SharedCount(1)
-    var run: UInt64 { runs.value }
-    /// Changes with every run and whenever blocks are dropped: positions kept elsewhere are stale then.
+    @inline(__always) var run: UInt64 { runs.value }
+    /// Changes whenever blocks are dropped: positions kept elsewhere are stale then.
     @inline(__always) var epoch: UInt64 { epochs.value }
     private let epochs = SharedCount(1)
 
@@ -75,12 +76,10 @@ struct Block {
         unsafe sources.deallocate()
         unsafe buckets.deallocate()
         unsafe bucketNext.deallocate()
+        for unsafe map in unsafe codeMaps { unsafe map.deallocate() }
     }
 
-    func beginRun() {
-        runs.increment()
-        epochs.increment()
-    }
+    func beginRun() { runs.increment() }
 
     @inline(__always) private static func bucket(_ key: UInt64) -> Int {
         Int(truncatingIfNeeded: (key &* 0x9E37_79B9_7F4A_7C15) >> 49)
@@ -98,10 +97,15 @@ struct Block {
 
     @inline(__always) func block(_ number: Int32) -> Block { unsafe blocks[Int(number)] }
 
+    /// Whether `byteCount` bytes at `host` are those that were decoded into `source`.
+    @inline(__always) func isUnchanged(source: Int32, host: UInt64, byteCount: UInt32) -> Bool {
+        unsafe memcmp(HostAddress(host).bytes, sources + Int(source), Int(byteCount)) == 0
+    }
+
     /// Whether the block's bytes are still those at `host`; if not, the block is dropped.
     func verify(_ number: Int32, host: UInt64) -> Bool {
         let block = unsafe blocks[Int(number)]
-        guard unsafe memcmp(HostAddress(host).bytes, sources + Int(block.source), Int(block.byteCount)) == 0 else {
+        guard isUnchanged(source: block.source, host: host, byteCount: UInt32(block.byteCount)) else {
             drop(number)
             return false
         }
@@ -121,12 +125,13 @@ struct Block {
     ///   - host: address of the first byte written.
     /// - Returns: whether any was dropped.
     func invalidate(_ record: UnsafeMutablePointer<PageRecord>, host: UInt64, byteCount: UInt64) -> Bool {
-        let touched = PageRecord.lines(host: host, byteCount: byteCount)
-        guard unsafe record.pointee.codeLines & touched != 0 else { return false }
+        guard let map = unsafe record.pointee.code, map.intersects(host: host, byteCount: byteCount) else {
+            return false
+        }
         var found = false
-        var lines: UInt64 = 0
         var previous: Int32 = -1
         var number = unsafe record.pointee.firstBlock
+        map.clear()
         while number >= 0 {
             let block = unsafe blocks[Int(number)]
             let start = block.key & 0x00FF_FFFF_FFFF_FFFF
@@ -144,18 +149,17 @@ struct Block {
                 }
             } else {
                 previous = number
-                lines |= PageRecord.lines(host: start, byteCount: UInt64(block.byteCount))
+                map.insert(host: start, byteCount: UInt64(block.byteCount))
             }
             number = block.nextInPage
         }
-        unsafe record.pointee.codeLines = lines
         return found
     }
 
     func removeAll() {
         for unsafe record in unsafe pages {
             unsafe record.pointee.firstBlock = -1
-            unsafe record.pointee.codeLines = 0
+            unsafe record.pointee.code = nil
         }
         unsafe pages.removeAll(keepingCapacity: true)
         for index in 0..<blockCount { unsafe blocks[index].key = 0 }
@@ -203,19 +207,29 @@ extension CodeCache {
         precondition(blockCount < Self.blockCapacity && sourceCount + bytes.count <= Self.sourceCapacity)
         let number = Int32(blockCount)
         for index in bytes.indices { unsafe sources[sourceCount + index] = bytes[index] }
-        if unsafe record.pointee.firstBlock < 0 { unsafe pages.append(record) }
+        let map = unsafe codeMap(of: record)
         unsafe blocks[blockCount] = Block(
             key: key, first: first, instructionCount: Int32(count), byteCount: Int32(bytes.count),
             nextInPage: record.pointee.firstBlock, verifiedRun: run, source: Int32(sourceCount))
         unsafe record.pointee.firstBlock = number
         let start = key & 0x00FF_FFFF_FFFF_FFFF
-        unsafe record.pointee.codeLines |= PageRecord.lines(host: start, byteCount: UInt64(bytes.count))
+        map.insert(host: start, byteCount: UInt64(bytes.count))
         let bucket = Self.bucket(key)
         unsafe bucketNext[blockCount] = buckets[bucket]
         unsafe buckets[bucket] = number
         blockCount += 1
         sourceCount += bytes.count
         return number
+    }
+
+    private func codeMap(of record: UnsafeMutablePointer<PageRecord>) -> CodeMap {
+        if let map = unsafe record.pointee.code { return map }
+        unsafe pages.append(record)
+        if unsafe codeMaps.count < pages.count { unsafe codeMaps.append(.allocate(capacity: CodeMap.wordCount)) }
+        let map = unsafe CodeMap(codeMaps[pages.count - 1])
+        map.clear()
+        unsafe record.pointee.code = map
+        return map
     }
 }
 
@@ -233,9 +247,13 @@ extension CodeCache {
         /// ``CPU/translations`` and ``CodeCache/epoch`` that the entry agrees with.
         var translations: UInt64 = 0
         var epoch: UInt64 = 0
+        /// ``CodeCache/run`` in which the bytes at `host` were last compared with `source`.
+        var run: UInt64 = 0
+        var host: UInt64 = 0
         var first = InstructionPointer()
-        var instructionCount: UInt32 = 0
-        var byteCount: UInt32 = 0
+        var source: Int32 = 0
+        var instructionCount: UInt16 = 0
+        var byteCount: UInt16 = 0
     }
 
     private let entries: UnsafeMutablePointer<Entry>
@@ -252,6 +270,6 @@ extension CodeCache {
     }
     @inline(__always) subscript(linear: UInt64) -> Entry {
         get { unsafe entries[index(linear)] }
-        nonmutating set { unsafe entries[index(linear)] = newValue }
+        nonmutating _modify { yield unsafe &entries[index(linear)] }
     }
 }

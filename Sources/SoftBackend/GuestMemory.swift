@@ -14,16 +14,50 @@ struct PageRecord {
     var isDirty = false
     /// First block of code decoded from this page, or -1.
     var firstBlock: Int32 = -1
-    /// The lines of 64 bytes that its blocks cover, at least: a store elsewhere in the page concerns no code.
-    var codeLines: UInt64 = 0
+    /// The bytes that its blocks cover, at least: a store elsewhere in the page concerns no code. Data often shares a
+    /// page with code, and a cache line too.
+    var code: CodeMap?
+}
 
-    /// The lines of 64 bytes that an access within one page touches.
-    ///
-    /// - Parameter byteCount: 1 or more; what lies beyond the page is left out.
-    @inline(__always) static func lines(host: UInt64, byteCount: UInt64) -> UInt64 {
-        let first = (host & 0xFFF) >> 6
-        let last = min(0xFFF, host & 0xFFF &+ (byteCount &- 1)) >> 6
-        return (UInt64.max &<< first) & (UInt64.max &>> (63 &- last))
+/// A bit for each byte of a page.
+///
+/// SAFETY: ``wordCount`` words that ``CodeCache`` owns for longer than any page names them; positions are masked to
+/// them.
+@safe struct CodeMap {
+    static let wordCount = 64
+
+    private let words: UnsafeMutablePointer<UInt64>
+
+    init(_ words: UnsafeMutablePointer<UInt64>) { unsafe self.words = words }
+
+    func clear() { unsafe words.update(repeating: 0, count: Self.wordCount) }
+
+    /// The bits of the word at `word` that lie in `first...last`, both within a page.
+    @inline(__always) private static func mask(_ word: Int, _ first: Int, _ last: Int) -> UInt64 {
+        let low = max(first &- word &* 64, 0)
+        let high = min(last &- word &* 64, 63)
+        return (UInt64.max &<< UInt64(low)) & (UInt64.max &>> UInt64(63 &- high))
+    }
+
+    /// - Parameter byteCount: 1 or more; what lies beyond the page of `host` is left out.
+    @inline(__always) private static func bounds(_ host: UInt64, _ byteCount: UInt64) -> (first: Int, last: Int) {
+        let first = host & 0xFFF
+        return (Int(truncatingIfNeeded: first), Int(truncatingIfNeeded: min(0xFFF, first &+ (byteCount &- 1))))
+    }
+
+    @inline(__always) func intersects(host: UInt64, byteCount: UInt64) -> Bool {
+        let (first, last) = Self.bounds(host, byteCount)
+        var word = first >> 6
+        while word <= last >> 6 {
+            if unsafe words[word & 63] & Self.mask(word, first, last) != 0 { return true }
+            word &+= 1
+        }
+        return false
+    }
+
+    func insert(host: UInt64, byteCount: UInt64) {
+        let (first, last) = Self.bounds(host, byteCount)
+        for word in first >> 6...last >> 6 { unsafe words[word & 63] |= Self.mask(word, first, last) }
     }
 }
 
