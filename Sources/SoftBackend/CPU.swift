@@ -1,6 +1,7 @@
 // The processor: registers as the interpreter holds them, and what it needs to reach memory and code.
 
 import NVMM
+import Synchronization
 
 /// Segment register as the memory path reads it: one comparison decides the common access.
 struct SegmentCache: BitwiseCopyable {
@@ -22,6 +23,10 @@ struct SegmentCache: BitwiseCopyable {
 /// Not copyable and never shared: all state is reached through `inout`, which costs neither reference counting nor
 /// exclusivity checks.
 struct CPU: ~Copyable {
+    /// Gives the struct a place in memory that borrowing passes on. Without it a call that only reads is handed a copy
+    /// of all 1,100 bytes.
+    private let place = Atomic<Bool>(false)
+
     // Registers. 0...15 as encoded; 16 always reads zero; the rest pads to a power of two.
     let gpr = RegisterArray<32, UInt64>(repeating: 0)
     var rip: UInt64 = 0
