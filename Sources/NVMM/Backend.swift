@@ -113,6 +113,8 @@ public protocol VCPU: AnyObject {
 
     /// All architectural state, as `getState(.all)` would give it, without touching the comm page.
     func saveState() -> VCPUState
+    /// As ``saveState()``, over what `state` held: what is done at each exit should not build a new one each time.
+    func saveState(into state: inout VCPUState)
     /// What a restart needs beyond the architectural state: pending event, NMI blocking, windows, configuration,
     /// counters, in the backend's own versioned form.
     func savePrivateState() -> [UInt8]
@@ -122,6 +124,8 @@ public protocol VCPU: AnyObject {
 }
 
 extension VCPU {
+    public func saveState(into state: inout VCPUState) { state = saveState() }
+
     @discardableResult public func getState(_ flags: StateFlags) throws(VCPUError) -> CallCost {
         let missing = flags.subtracting(commPage.stateCached)
         guard !missing.isEmpty else { return .commPage }

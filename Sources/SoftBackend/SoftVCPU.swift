@@ -93,9 +93,11 @@ final class SoftVCPU: VCPU {
 
     func saveState() -> VCPUState {
         var state = VCPUState()
-        cpu.extract(.all, into: &state, clock: machine.clock)
+        saveState(into: &state)
         return state
     }
+
+    func saveState(into state: inout VCPUState) { cpu.extract(.all, into: &state, clock: machine.clock) }
 
     func savePrivateState() -> [UInt8] { cpu.savePrivateState() }
 

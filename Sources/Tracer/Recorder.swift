@@ -55,6 +55,8 @@ public final class Recorder {
         traced.recorder = self
     }
 
+    deinit { traced.recorder = nil }
+
     /// What stands at the head of a trace of `backend`.
     public static func header(of backend: any Backend, options: RecorderOptions) -> TraceHeader {
         TraceHeader(

@@ -5,8 +5,9 @@ internal import NVMM
 /// The client's view of a recorded backend.
 final class TracedBackend: Backend {
     private let inner: any Backend
-    /// Not owned: the recorder owns this.
-    weak var recorder: Recorder?
+    /// Not owned: the recorder owns this, and clears it at its end. Not `weak`, which would make every later reference
+    /// to the recorder, several an exit, go through a side table.
+    unowned var recorder: Recorder?
 
     init(_ inner: any Backend) { self.inner = inner }
 

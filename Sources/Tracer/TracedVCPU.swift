@@ -71,6 +71,7 @@ final class TracedVCPU: VCPU {
 
     func counters() -> [Counter] { inner.counters() }
     func saveState() -> VCPUState { inner.saveState() }
+    func saveState(into state: inout VCPUState) { inner.saveState(into: &state) }
     func savePrivateState() -> [UInt8] { inner.savePrivateState() }
 
     func restore(_ state: VCPUState, privateState: [UInt8]) throws(VCPUError) {
@@ -129,7 +130,7 @@ final class TracedVCPU: VCPU {
         let page = inner.commPage
         step.budget = budget
         step.commit = page.stateCommit.intersection(.all)
-        if !step.commit.isEmpty { step.committed = page.state }
+        if !step.commit.isEmpty { step.committed.copy(step.commit, from: page.state) }
         step.event = page.eventCommit ? page.event : nil
         return true
     }
@@ -137,7 +138,7 @@ final class TracedVCPU: VCPU {
     private func endRun(started start: ContinuousClock.Instant?, _ fill: (inout Step) -> Void) {
         fill(&step)
         step.cached = inner.commPage.stateCached
-        step.state = inner.saveState()
+        inner.saveState(into: &step.state)
         step.clock = recording.inner.clock
         if let start {
             let end = ContinuousClock.now
