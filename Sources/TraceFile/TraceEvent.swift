@@ -7,7 +7,8 @@ public enum TraceEvent: Equatable, Sendable {
     case machine(MachineEvent)
     case memoryWrite(MemoryWrite)
     case call(CallRecord)
-    case step(Step)
+    // Two whole states: in a box, so that events can be passed on and kept at the price of a reference.
+    indirect case step(Step)
     case keyframe(Keyframe)
     /// Events that could not be recorded stood here.
     case loss(Loss)
