@@ -50,6 +50,10 @@ struct InputTuple: Hashable {
     var eventError: UInt64 = 0
 }
 
+extension InputTuple: Internable {
+    var mixed: UInt64 { flags &+ commit &* 31 &+ cached &* 131 &+ coverage &* 1031 &+ eventVector &* 8191 }
+}
+
 /// What a step is made of, by number in the block's tables.
 struct StepTemplate: Hashable {
     var exit = 0
@@ -60,21 +64,15 @@ struct StepTemplate: Hashable {
     var rip: UInt64 = 0
 }
 
-/// A table of distinct things in order of appearance.
-struct Interned<Element: Hashable> {
-    private(set) var elements: [Element] = []
-    private var places: [Element: Int] = [:]
-
-    mutating func place(of element: Element) -> Int {
-        if let place = places[element] { return place }
-        places[element] = elements.count
-        elements.append(element)
-        return elements.count - 1
+extension StepTemplate: Internable {
+    var mixed: UInt64 {
+        rip &+ UInt64(truncatingIfNeeded: exit &* 31 &+ input &* 131 &+ pattern &* 1031 &+ shape &* 8191 &+ commitShape)
     }
 }
 
-/// Columns of one VCPU's steps, growing.
-final class BlockBuilder {
+/// Columns of one VCPU's steps, growing. A value, changed in place: every step touches a dozen of its arrays, and in a
+/// class each of these accesses would be tracked.
+struct BlockBuilder {
     let vcpu: UInt32
     private(set) var summary = BlockSummary()
     private(set) var firstStep: UInt64 = 0
@@ -132,7 +130,7 @@ final class BlockBuilder {
     // MARK: - Between steps
 
     /// Appends the events of a gap and returns their pattern.
-    private func pattern(of gap: [GapItem], journal: JournalReader) -> Int {
+    private mutating func pattern(of gap: [GapItem], journal: JournalReader) -> Int {
         gapAdvances = 0
         if gap.isEmpty { return 0 }
         var items = ByteWriter()
@@ -174,11 +172,13 @@ final class BlockBuilder {
     }
 
     /// Events after the last step of the epoch.
-    func trail(_ gap: [GapItem], journal: JournalReader) { trailingPattern = pattern(of: gap, journal: journal) }
+    mutating func trail(_ gap: [GapItem], journal: JournalReader) {
+        trailingPattern = pattern(of: gap, journal: journal)
+    }
 
     // MARK: - Steps
 
-    func add(_ row: StepRow, index: UInt64, gap: [GapItem], journal: JournalReader) {
+    mutating func add(_ row: StepRow, index: UInt64, gap: [GapItem], journal: JournalReader) {
         let isFirst = summary.stepCount == 0
         var template = StepTemplate()
         template.pattern = pattern(of: gap, journal: journal)
@@ -260,7 +260,7 @@ final class BlockBuilder {
         summary.count(exit: row.exit.number, time: row.guestTime)
     }
 
-    private func addExit(_ row: StepRow, template: inout StepTemplate) {
+    private mutating func addExit(_ row: StepRow, template: inout StepTemplate) {
         var exit = row.exit
         lastNPC = nil
         if exit.carriesNPC {
@@ -278,7 +278,7 @@ final class BlockBuilder {
         template.exit = exits.place(of: exit)
     }
 
-    private func addInput(_ row: StepRow, template: inout StepTemplate) {
+    private mutating func addInput(_ row: StepRow, template: inout StepTemplate) {
         var input = InputTuple()
         input.flags = row.flags & 63
         input.commit = row.commit.rawValue
@@ -313,7 +313,7 @@ final class BlockBuilder {
     // MARK: - Columns
 
     /// The payload of the frame.
-    func payload(_ compressor: Compressor) throws(TraceWriteError) -> (bytes: [UInt8], rawBytes: Int) {
+    mutating func payload(_ compressor: Compressor) throws(TraceWriteError) -> (bytes: [UInt8], rawBytes: Int) {
         var columns = ColumnSet(compressor: compressor)
         if !stepTemplates.isEmpty {
             var writer = ByteWriter()

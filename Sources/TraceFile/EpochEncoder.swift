@@ -61,7 +61,8 @@ func encodeEpoch(
     var gap: [GapItem] = []
     var index = firstStep
     var damage: TraceError?
-    var last: BlockBuilder?
+    /// Number of the builder that got the last step.
+    var last: Int?
     reading: while true {
         let record: JournalRecord?
         do throws(TraceError) { record = try journal.next() } catch {
@@ -77,29 +78,29 @@ func encodeEpoch(
         case .machine(let range): gap.append(.machine(range))
         case .loss(let range): gap.append(.loss(range))
         case .step(let row):
-            let builder: BlockBuilder
-            if let last, last.vcpu == row.vcpu {
-                builder = last
-            } else if let known = builders.first(where: { $0.vcpu == row.vcpu }) {
-                builder = known
+            let number: Int
+            if let last, builders[last].vcpu == row.vcpu {
+                number = last
+            } else if let known = builders.firstIndex(where: { $0.vcpu == row.vcpu }) {
+                number = known
             } else {
-                builder = BlockBuilder(vcpu: row.vcpu, firstStep: index)
-                builders.append(builder)
+                number = builders.count
+                builders.append(BlockBuilder(vcpu: row.vcpu, firstStep: index))
             }
-            builder.add(row, index: index, gap: gap, journal: journal)
+            builders[number].add(row, index: index, gap: gap, journal: journal)
             gap.removeAll(keepingCapacity: true)
             index += 1
-            last = builder
+            last = number
         }
     }
     if !gap.isEmpty {
-        let builder = last ?? BlockBuilder(vcpu: FrameHeader.noVCPU, firstStep: index)
-        if last == nil { builders.append(builder) }
-        builder.trail(gap, journal: journal)
+        if last == nil { builders.append(BlockBuilder(vcpu: FrameHeader.noVCPU, firstStep: index)) }
+        builders[last ?? 0].trail(gap, journal: journal)
     }
     var frames: [EncodedFrame] = []
-    for (ordinal, builder) in builders.enumerated() {
-        let payload = try builder.payload(compressor)
+    for ordinal in builders.indices {
+        let payload = try builders[ordinal].payload(compressor)
+        let builder = builders[ordinal]
         frames.append(
             EncodedFrame(
                 type: .steps, flags: ordinal == builders.count - 1 ? [.critical, .epochEnd] : .critical,

@@ -16,22 +16,15 @@ extension ByteWriter {
     /// - Returns: the number of distinct values; more than half of all, and nothing is appended: differences are
     ///   smaller then.
     mutating func dictionaryColumn(_ values: [UInt64]) -> Int {
-        var places: [UInt64: Int] = [:]
-        var distinct: [UInt64] = []
+        var table = Interned<UInt64>()
         var indices: [Int] = []
         indices.reserveCapacity(values.count)
         let most = max(1, values.count / 2)
         for value in values {
-            if let place = places[value] {
-                indices.append(place)
-            } else if distinct.count < most {
-                places[value] = distinct.count
-                indices.append(distinct.count)
-                distinct.append(value)
-            } else {
-                return values.count
-            }
+            indices.append(table.place(of: value))
+            if table.elements.count > most { return values.count }
         }
+        let distinct = table.elements
         varint(values.count)
         byte(ValueCoding.dictionary.rawValue)
         varint(distinct.count)
