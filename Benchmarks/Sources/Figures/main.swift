@@ -1,4 +1,5 @@
-// Measures the figures of Benchmarks/README.md and prints them as a table. --quick: fewer rounds.
+// Measures the figures of Benchmarks/README.md and prints them as a table. --quick: fewer rounds; --speed: only those of
+// the interpreter, which need no trace.
 
 import Analysis
 import Foundation
@@ -56,6 +57,8 @@ for (name, code) in [("register loop", FlatCode.arithmetic), ("memory and call l
         return loopInstructions
     }
 }
+
+if arguments.contains("--speed") { exit(0) }
 
 // MARK: - Cost of recording
 
