@@ -35,9 +35,9 @@ Scripts/kill_loop.sh "$tracectl" "$kill_rounds" "$seed" || failures=$((failures 
 
 echo "== random bit flips, $flip_rounds rounds"
 "$tracectl" record --firmware "$firmware" --disk "$disk" -o "$work/whole.vmtrace" >/dev/null
-python=/usr/bin/python3
-[ -x "$python" ] || python=python3
-"$python" Scripts/flip_bits.py "$tracectl" "$work/whole.vmtrace" "$flip_rounds" "$seed" || failures=$((failures + 1))
+EXIT_TRACER_FLIP_TRACE=$work/whole.vmtrace EXIT_TRACER_FLIP_ROUNDS=$flip_rounds EXIT_TRACER_FLIP_SEED=$seed \
+    Scripts/test.sh --filter BitFlipTests >"$work/flips.txt" 2>&1 || failures=$((failures + 1))
+grep -E '^bit flips:|^failed|^did not end' "$work/flips.txt" || true
 
 echo "== fuzzing, $fuzz_runs inputs"
 Scripts/fuzz.sh "$fuzz_runs" || failures=$((failures + 1))

@@ -25,6 +25,14 @@ public struct VerifyReport: Equatable, Sendable {
 ///   ``TraceError/unknownCriticalFrame(type:offset:)`` and exceeded limits: what hinders checking. Damage is in the
 ///   report.
 public func verifyTrace(path: FilePath, limits: ReaderLimits = .default) throws(TraceError) -> VerifyReport {
+    try verifyTrace(path: path, limits: limits, stopsAtFirstProblem: false)
+}
+
+/// - Parameter stopsAtFirstProblem: leaves out the passes after the first one that found something: enough to know
+///   whether there is damage, and sooner.
+func verifyTrace(
+    path: FilePath, limits: ReaderLimits = .default, stopsAtFirstProblem: Bool
+) throws(TraceError) -> VerifyReport {
     var report = VerifyReport()
     let reader: TraceReader
     do throws(TraceError) {
@@ -60,8 +68,11 @@ public func verifyTrace(path: FilePath, limits: ReaderLimits = .default) throws(
             report.problems.append(.malformed(.inconsistent, TracePlace(frame: reader.trailerOffset)))
         }
     }
+    if stopsAtFirstProblem && !report.isIntact { return report }
     try verifyPages(reader, entries, &report)
+    if stopsAtFirstProblem && !report.isIntact { return report }
     try verifySummaries(reader, entries, &report)
+    if stopsAtFirstProblem && !report.isIntact { return report }
     try verifyEvents(reader, &report)
     return report
 }
