@@ -48,7 +48,7 @@ public func repairTrace(
     let reader = try reading { () throws(TraceError) in
         try TraceReader(path: path, limits: limits, trustingIndex: false)
     }
-    guard !isSameFile(path.string, output.string) else { throw .sameFile }
+    guard !isSameFile(path, output) else { throw .sameFile }
     var report = RepairReport()
     report.wasComplete = reader.isComplete
     report.journalsMerged = reader.journalsMerged
@@ -80,13 +80,6 @@ private func reading<Result>(_ body: () throws(TraceError) -> Result) throws(Rep
 
 private func writing<Result>(_ body: () throws(TraceWriteError) -> Result) throws(RepairError) -> Result {
     do throws(TraceWriteError) { return try withoutSignals(body) } catch { throw .write(error) }
-}
-
-private func isSameFile(_ left: String, _ right: String) -> Bool {
-    var first = stat()
-    var second = stat()
-    guard unsafe stat(left, &first) == 0, unsafe stat(right, &second) == 0 else { return false }
-    return first.st_dev == second.st_dev && first.st_ino == second.st_ino
 }
 
 private func copyFrames(

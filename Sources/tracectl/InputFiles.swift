@@ -35,14 +35,6 @@ private func tooLarge(_ path: String) -> Trouble {
     Trouble(path: path, cause: PlainTrouble(sentence: "is larger than 2 GiB: give a smaller image"))
 }
 
-/// Whether both names lead to one file, through links as well. Names of nothing are different.
-func isSameFile(_ left: String, _ right: String) -> Bool {
-    var leftStatus = stat()
-    var rightStatus = stat()
-    guard unsafe stat(left, &leftStatus) == 0, unsafe stat(right, &rightStatus) == 0 else { return false }
-    return leftStatus.st_dev == rightStatus.st_dev && leftStatus.st_ino == rightStatus.st_ino
-}
-
 func fileExists(_ path: String) -> Bool { unsafe access(path, F_OK) == 0 }
 
 /// Takes away the regular file that a failed command made: a device or a pipe was there before. Whether it works is no

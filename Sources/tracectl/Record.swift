@@ -119,7 +119,7 @@ struct Record: ParsableCommand {
         func refuse(_ sentence: String) -> Trouble {
             Trouble(path: output, cause: PlainTrouble(sentence: sentence))
         }
-        for input in [firmware, guest, disk].compactMap({ $0 }) where isSameFile(input, output) {
+        for input in [firmware, guest, disk].compactMap({ $0 }) where isSameFile(FilePath(input), FilePath(output)) {
             throw refuse("is also what is to be run: give the trace another name")
         }
         for left in ["\(output).open.0", "\(output).open.1"] where fileExists(left) {
