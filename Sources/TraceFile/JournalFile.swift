@@ -14,7 +14,7 @@ struct JournalFile {
     /// passed over; `identity` is the checksum of the trace's preamble and header frame.
     static func all(besides trace: String, identity: UInt64, limits: ReaderLimits) throws(TraceError) -> [JournalFile] {
         var result: [JournalFile] = []
-        for number in 0..<2 {
+        for number in 0..<journalsMax {
             if let journal = try read(journalPath(trace, number), number: number, identity: identity, limits: limits) {
                 result.append(journal)
             }

@@ -81,6 +81,9 @@ public enum TraceWriteError: Error, Equatable, Sendable {
     /// A system call failed. `call` is its name, `errno` its error number (ENOSPC for a full disk, EPIPE for a reader
     /// that went away).
     case io(call: String, errno: Int32)
+    /// A recording of this name was killed, or still runs: `journal` stands beside `trace` and holds steps that nothing
+    /// else does. ``repairTrace(path:output:limits:)`` saves them under another name.
+    case unrepaired(trace: String, journal: String)
     /// Compression failed; `code` is zstd's.
     case compression(code: Int)
     /// VCPU numbers are 0..<``TraceWriter/vcpusMax``.

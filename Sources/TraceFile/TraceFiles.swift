@@ -7,7 +7,10 @@ import SystemPackage
 /// What `OUT.vmtrace` is accompanied by until it is finished: `OUT.vmtrace.open.0` and `.open.1`.
 func journalPath(_ trace: String, _ number: Int) -> String { "\(trace).open.\(number)" }
 
-/// Opens a destination.
+/// Journals that stand beside a trace at most.
+let journalsMax = 2
+
+/// Opens a destination. Where journals stand beside a file of its name, nothing is touched.
 struct TraceFiles {
     let descriptor: Int32
     let ownsDescriptor: Bool
@@ -25,6 +28,7 @@ struct TraceFiles {
             path = nil
         case .file(let filePath):
             let name = filePath.string
+            try Self.refuseUnrepaired(name)
             let opened = unsafe open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
             guard opened >= 0 else { throw .io(call: "open", errno: errno) }
             descriptor = opened
@@ -37,14 +41,25 @@ struct TraceFiles {
             guard isRegular else { return }
             // A trace holds guest memory: nobody else may read it, whatever the file was before.
             guard fchmod(opened, 0o600) == 0 else { throw closing("fchmod") }
-            for number in 0..<journalCount { unsafe unlink(journalPath(name, number)) }
-            guard ftruncate(opened, 0) == 0 else { throw closing("ftruncate") }
             for number in 0..<journalCount {
                 let journal = journalPath(name, number)
                 let file = unsafe open(journal, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
                 guard file >= 0 else { throw closing("open") }
                 journals.append((journal, file))
             }
+            // Last: until here, whatever the file held is still there.
+            guard ftruncate(opened, 0) == 0 else { throw closing("ftruncate") }
+        }
+    }
+
+    /// What a killed writer left, or a running one still fills, is the only copy of its last steps. A device or a pipe
+    /// has no journals, whatever stands beside it.
+    private static func refuseUnrepaired(_ trace: String) throws(TraceWriteError) {
+        var status = stat()
+        if unsafe stat(trace, &status) == 0, status.st_mode & S_IFMT != S_IFREG { return }
+        for number in 0..<journalsMax {
+            let journal = journalPath(trace, number)
+            if unsafe lstat(journal, &status) == 0 { throw .unrepaired(trace: trace, journal: journal) }
         }
     }
 

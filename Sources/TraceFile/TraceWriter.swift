@@ -6,7 +6,8 @@ public import SystemPackage
 
 /// Where a trace goes.
 public enum TraceDestination: Sendable {
-    /// A regular file gets mode 0600, and journals beside it while it is open. Replaces what was there.
+    /// A regular file gets mode 0600, and journals beside it while it is open. Replaces what was there, but for a
+    /// trace whose own journals still stand beside it.
     case file(FilePath)
     /// A pipe, which the caller closes. Journals are then in memory: SIGKILL costs what no frame holds yet.
     case descriptor(FileDescriptor)
@@ -76,6 +77,7 @@ public struct TraceWriterOptions: Hashable, Sendable {
     /// Creates the trace with its header, in one write.
     ///
     /// - Throws: ``TraceWriteError/io(call:errno:)``; nothing is then left behind but perhaps an empty file.
+    ///   ``TraceWriteError/unrepaired(trace:journal:)``; everything is then as it was.
     public convenience init(
         _ destination: TraceDestination, header: TraceHeader, options: TraceWriterOptions = .init()
     ) throws(TraceWriteError) {
@@ -91,7 +93,7 @@ public struct TraceWriterOptions: Hashable, Sendable {
         let compressor = try Compressor(level: options.compressionLevel)
         let start = try traceStart(header, compressor: compressor)
         let identity = checksum(start)
-        let files = try TraceFiles(destination, journalCount: 2)
+        let files = try TraceFiles(destination, journalCount: journalsMax)
         self.options = options
         output = DescriptorSink(files.descriptor)
         sink = FrameSink(output, compressor: compressor)
@@ -100,7 +102,7 @@ public struct TraceWriterOptions: Hashable, Sendable {
         let capacity = options.bytesPerBlock + Self.writeBytesMax + 4096
         var journals: [Journal] = []
         do throws(TraceWriteError) {
-            for number in 0..<2 {
+            for number in 0..<journalsMax {
                 journals.append(
                     try Journal(
                         capacity: capacity,

@@ -44,6 +44,9 @@ func sentence(for error: TraceWriteError) -> String {
         if number == EPIPE { return "the reader went away: what it read ends at the last complete frame" }
         let kept = "; what was recorded before is kept, tracectl repair completes it"
         return systemSentence(call, number) + (number == ENOSPC || number == EFBIG || number == EDQUOT ? kept : "")
+    case .unrepaired(let trace, let journal):
+        return "was killed while it was recorded, or still is recorded (\(journal) is there): tracectl repair \(trace)"
+            + " -o NEW saves it; then remove it with \(trace).open.*, or give another name"
     case .compression(let code): return "zstd failed with code \(code)"
     case .invalidVCPU(let id): return "a trace holds no VCPU \(id): use a smaller --cpus"
     case .invalidOptions: return "the options of the recording contradict each other"

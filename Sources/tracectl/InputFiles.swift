@@ -35,8 +35,6 @@ private func tooLarge(_ path: String) -> Trouble {
     Trouble(path: path, cause: PlainTrouble(sentence: "is larger than 2 GiB: give a smaller image"))
 }
 
-func fileExists(_ path: String) -> Bool { unsafe access(path, F_OK) == 0 }
-
 /// Takes away the regular file that a failed command made: a device or a pipe was there before. Whether it works is no
 /// longer of interest.
 func removeFile(_ path: String) {

@@ -112,20 +112,12 @@ struct Record: ParsableCommand {
         try report(outcome, machine, result)
     }
 
-    /// A trace takes the place of an older one of its name, but not of what is to be run, nor of what a killed
-    /// recording left.
+    /// A trace takes the place of an older one of its name, but not of what is to be run.
     private func checkOutput() throws {
         guard output != "-" else { return }
-        func refuse(_ sentence: String) -> Trouble {
-            Trouble(path: output, cause: PlainTrouble(sentence: sentence))
-        }
         for input in [firmware, guest, disk].compactMap({ $0 }) where isSameFile(FilePath(input), FilePath(output)) {
-            throw refuse("is also what is to be run: give the trace another name")
-        }
-        for left in ["\(output).open.0", "\(output).open.1"] where fileExists(left) {
-            throw refuse(
-                "was killed while it was recorded, or still is recorded: tracectl repair \(output) -o NEW saves it;"
-                    + " then remove it with \(output).open.*, or give another name")
+            throw Trouble(
+                path: output, cause: PlainTrouble(sentence: "is also what is to be run: give the trace another name"))
         }
     }
 

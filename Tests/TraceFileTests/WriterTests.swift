@@ -59,6 +59,27 @@ import Testing
         #expect(try contents(path) == contents(folder.file("repaired.vmtrace")))
     }
 
+    @Test func `what a killed writer left is not written over`() throws {
+        let folder = TemporaryFolder()
+        let path = folder.file("left.vmtrace")
+        let journal = folder.file("left.vmtrace.open.1")
+        try store([1, 2, 3], path)
+        // A link that leads nowhere is no place to write to either.
+        #expect(unsafe symlink("nowhere", journal.string) == 0)
+        let refusal = TraceWriteError.unrepaired(trace: path.string, journal: journal.string)
+        #expect(throws: refusal) { try TraceWriter(.file(path), header: EventGenerator.header) }
+        // Nor does a repaired trace take its place.
+        let sound = folder.file("sound.vmtrace")
+        _ = try smallTrace(sound)
+        #expect(throws: RepairError.write(refusal)) { try repairTrace(path: sound, output: path) }
+        #expect(try contents(path) == [1, 2, 3])
+        #expect(folder.names() == ["left.vmtrace", "left.vmtrace.open.1", "sound.vmtrace"])
+
+        #expect(unsafe unlink(journal.string) == 0)
+        _ = try TraceWriter(.file(path), header: EventGenerator.header).finish()
+        #expect(try TraceReader(path: path).isComplete)
+    }
+
     @Test func `a full device is an error with its number`() throws {
         #expect(throws: TraceWriteError.io(call: "write", errno: ENOSPC)) {
             try TraceWriter(.file("/dev/full"), header: EventGenerator.header)
