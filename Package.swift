@@ -60,6 +60,13 @@ let package = Package(
 
         // Tests mirror the rooms.
         .target(name: "TestSupport", dependencies: ["NVMM"], path: "Tests/TestSupport", swiftSettings: strict),
+        .target(
+            name: "TraceTestSupport",
+            dependencies: [
+                "NVMM", "TestSupport", "TraceFile", "Tracer",
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            path: "Tests/TraceTestSupport", swiftSettings: strict),
         .target(name: "CHostOracle", path: "Tests/CHostOracle"),
         .testTarget(name: "NVMMTests", dependencies: ["NVMM", "TestSupport"], swiftSettings: strict),
         .testTarget(
@@ -92,15 +99,15 @@ let package = Package(
         .testTarget(
             name: "ReplayTests",
             dependencies: [
-                "NVMM", "ReferenceVMM", "Replay", "SoftBackend", "TestSupport", "TraceFile", "Tracer",
-                .product(name: "SystemPackage", package: "swift-system"),
+                "NVMM", "ReferenceVMM", "Replay", "SoftBackend", "TestSupport", "TraceFile",
+                "TraceTestSupport", "Tracer",
             ],
             swiftSettings: strict),
         .testTarget(
             name: "AnalysisTests",
             dependencies: [
-                "Analysis", "NVMM", "ReferenceVMM", "Replay", "SoftBackend", "TestSupport", "TraceFile", "Tracer",
-                .product(name: "SystemPackage", package: "swift-system"),
+                "Analysis", "NVMM", "ReferenceVMM", "Replay", "SoftBackend", "TestSupport", "TraceFile",
+                "TraceTestSupport", "Tracer",
             ],
             swiftSettings: strict),
         .testTarget(name: "EndToEnd", dependencies: ["TestSupport"], swiftSettings: strict),

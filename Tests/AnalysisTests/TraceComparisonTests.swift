@@ -4,6 +4,7 @@ import Replay
 import TestSupport
 import Testing
 import TraceFile
+import TraceTestSupport
 import Tracer
 
 @Suite struct TraceComparisonTests {

@@ -4,6 +4,7 @@ import NVMM
 import TestSupport
 import Testing
 import TraceFile
+import TraceTestSupport
 import Tracer
 
 @Suite struct TraceStatisticsTests {

@@ -4,6 +4,7 @@ import Replay
 import TestSupport
 import Testing
 import TraceFile
+import TraceTestSupport
 import Tracer
 
 /// One case for each kind of divergence. The transcripts stand in `Golden/`;

@@ -3,6 +3,7 @@ import Replay
 import TestSupport
 import Testing
 import TraceFile
+import TraceTestSupport
 import Tracer
 
 @Suite struct ReplayerTests {

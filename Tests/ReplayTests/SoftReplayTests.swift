@@ -4,6 +4,7 @@ import SoftBackend
 import TestSupport
 import Testing
 import TraceFile
+import TraceTestSupport
 import Tracer
 
 /// The toy client's guests are real 32-bit code: the embedded backend records and replays them too.
