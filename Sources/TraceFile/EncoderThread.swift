@@ -13,7 +13,8 @@ struct SealedJournal: Sendable {
 /// writer's thread after ``waitUntilIdle()``: they never use it at once.
 @safe final class EncoderThread: @unchecked Sendable {
     private let sink: FrameSink
-    private let syncDescriptors: [Int32]
+    /// Touched by the thread alone.
+    private var schedule: SyncSchedule
     private let mutex: UnsafeMutablePointer<pthread_mutex_t>
     private let changed: UnsafeMutablePointer<pthread_cond_t>
     private var thread = pthread_t()
@@ -25,17 +26,21 @@ struct SealedJournal: Sendable {
     private var isStopping = false
     private var failure: TraceWriteError?
 
-    /// - Parameter syncDescriptors: written to stable storage once a second; empty where that is not asked for.
-    init(sink: FrameSink, syncDescriptors: [Int32]) throws(TraceWriteError) {
+    /// - Parameter schedule: of the files that are to be brought to stable storage; empty where that is not asked for.
+    init(sink: FrameSink, schedule: SyncSchedule) throws(TraceWriteError) {
         self.sink = sink
-        self.syncDescriptors = syncDescriptors
+        self.schedule = schedule
         // SAFETY: allocated once, initialised here, destroyed in deinit, when the thread has ended.
         unsafe mutex = .allocate(capacity: 1)
         unsafe changed = .allocate(capacity: 1)
         unsafe mutex.initialize(to: pthread_mutex_t())
         unsafe changed.initialize(to: pthread_cond_t())
         unsafe pthread_mutex_init(mutex, nil)
-        unsafe pthread_cond_init(changed, nil)
+        var attributes = pthread_condattr_t()
+        unsafe pthread_condattr_init(&attributes)
+        unsafe pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
+        unsafe pthread_cond_init(changed, &attributes)
+        unsafe pthread_condattr_destroy(&attributes)
         let context = unsafe Unmanaged.passRetained(self).toOpaque()
         let code = unsafe pthread_create(
             &thread, nil,
@@ -126,22 +131,27 @@ struct SealedJournal: Sendable {
         defer { unsafe pthread_mutex_unlock(mutex) }
         while true {
             if failure != nil { return nil }
+            // Before the next journal: a queue that is never empty must not put it off.
+            if schedule.isDue {
+                unsafe pthread_mutex_unlock(mutex)
+                var problem: TraceWriteError?
+                do throws(TraceWriteError) { try schedule.sync() } catch { problem = error }
+                unsafe pthread_mutex_lock(mutex)
+                guard let problem else { continue }
+                failure = problem
+                unsafe pthread_cond_broadcast(changed)
+                return nil
+            }
             if !queue.isEmpty {
                 isBusy = true
                 return queue.removeFirst()
             }
             if isStopping { return nil }
-            if syncDescriptors.isEmpty {
+            if schedule.isEmpty {
                 unsafe pthread_cond_wait(changed, mutex)
             } else {
-                var deadline = timespec()
-                unsafe clock_gettime(CLOCK_REALTIME, &deadline)
-                deadline.tv_sec += 1
-                if unsafe pthread_cond_timedwait(changed, mutex, &deadline) == ETIMEDOUT {
-                    unsafe pthread_mutex_unlock(mutex)
-                    for descriptor in syncDescriptors { _ = fdatasync(descriptor) }
-                    unsafe pthread_mutex_lock(mutex)
-                }
+                var due = schedule.due
+                unsafe pthread_cond_timedwait(changed, mutex, &due)
             }
         }
     }

@@ -21,7 +21,7 @@ public struct TraceWriterOptions: Hashable, Sendable {
     public var bytesPerBlock = 4 << 20
     /// zstd's, 1...19; 0 stores everything uncompressed.
     public var compressionLevel = 3
-    /// Whether the trace is brought to stable storage once a second and at the end.
+    /// Whether a trace in a file is brought to stable storage, journals included, once a second and at the end.
     public var durable = false
     /// Every how many keyframes one lists all pages, not the changed ones only; at least 1.
     public var keyframesPerFullKeyframe = 16
@@ -52,6 +52,7 @@ public struct TraceWriterOptions: Hashable, Sendable {
 
     private let options: TraceWriterOptions
     private let output: DescriptorSink
+    private let storage: StableStorage
     private let sink: FrameSink
     private let encoder: EncoderThread
     private let journals: [Journal]
@@ -81,13 +82,15 @@ public struct TraceWriterOptions: Hashable, Sendable {
     public convenience init(
         _ destination: TraceDestination, header: TraceHeader, options: TraceWriterOptions = .init()
     ) throws(TraceWriteError) {
-        try self.init(destination, header: header, options: options, pageHash: PageHash.init(content:))
+        try self.init(destination, header: header, options: options, storage: StableStorage())
     }
 
-    /// - Parameter pageHash: replaced by tests of collisions.
+    /// - Parameters:
+    ///   - pageHash: replaced by tests of collisions.
+    ///   - storage: replaced by tests of ``TraceWriterOptions/durable``.
     init(
         _ destination: TraceDestination, header: TraceHeader, options: TraceWriterOptions,
-        pageHash: @escaping (RawSpan) -> PageHash
+        pageHash: @escaping (RawSpan) -> PageHash = PageHash.init(content:), storage: StableStorage = StableStorage()
     ) throws(TraceWriteError) {
         guard options.isValid else { throw .invalidOptions }
         let compressor = try Compressor(level: options.compressionLevel)
@@ -95,6 +98,7 @@ public struct TraceWriterOptions: Hashable, Sendable {
         let identity = checksum(start)
         let files = try TraceFiles(destination, journalCount: journalsMax)
         self.options = options
+        self.storage = storage
         output = DescriptorSink(files.descriptor)
         sink = FrameSink(output, compressor: compressor)
         ownsDescriptor = files.ownsDescriptor
@@ -110,9 +114,10 @@ public struct TraceWriterOptions: Hashable, Sendable {
                         trace: identity))
             }
             try sink.start(start)
-            encoder = try EncoderThread(
-                sink: sink,
-                syncDescriptors: options.durable ? [files.descriptor] + files.journals.map(\.descriptor) : [])
+            // A pipe has no storage of its own.
+            let durableFiles =
+                options.durable && output.isRegular ? [files.descriptor] + files.journals.map(\.descriptor) : []
+            encoder = try EncoderThread(sink: sink, schedule: SyncSchedule(durableFiles, storage: storage))
         } catch {
             files.discard()
             throw error
@@ -303,7 +308,7 @@ public struct TraceWriterOptions: Hashable, Sendable {
             try flushPages()
             try sink.finish()
         }
-        if options.durable, output.isRegular, fsync(output.descriptor) != 0 {
+        if options.durable, output.isRegular, storage.syncAll(output.descriptor) != 0 {
             throw .io(call: "fsync", errno: errno)
         }
         for file in journalFiles { unsafe unlink(file.path) }
