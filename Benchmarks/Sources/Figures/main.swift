@@ -141,14 +141,9 @@ try scan("100,000 exits", exitsTrace)
 
 /// Opens the trace and shows the state at a step.
 @MainActor func seek(_ path: FilePath, _ wanted: UInt64) throws -> Step? {
-    let reader = try TraceReader(path: path)
-    let start = reader.keyframes.last { $0.stepCount <= wanted }
-    let cursor = try reader.cursor(fromKeyframe: start?.index)
-    var number = start?.stepCount ?? 0
+    let cursor = try TraceReader(path: path).cursor(fromStep: wanted)
     while let event = try cursor.next() {
-        guard case .step(let step) = event else { continue }
-        if number == wanted { return step }
-        number += 1
+        if case .step(let step) = event { return step }
     }
     return nil
 }
