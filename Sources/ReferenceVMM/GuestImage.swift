@@ -20,6 +20,11 @@ public enum GuestImage {
         case .flat(let bytes, let address):
             guard !bytes.isEmpty else { throw .emptyImage }
             guard address.rawValue <= 0xFFFF else { throw .loadAddressTooHigh(address) }
+            // Memory has 1 MiB at least, so that only the hole can be in the way.
+            let room = Int(videoHole.lowerBound - address.rawValue)
+            guard bytes.count <= room else {
+                throw .flatImageTooLarge(gpa: address, byteCount: bytes.count, maximum: room)
+            }
             try store(bytes[...], at: address.rawValue, in: memory)
             enterRealMode(vcpu, at: address.rawValue)
         case .multiboot(let bytes): try loadMultiboot(bytes, memory: memory, vcpu: vcpu)
@@ -27,10 +32,13 @@ public enum GuestImage {
         }
     }
 
+    /// Where a display adapter's memory lies: no RAM.
+    private static let videoHole: Range<UInt64> = 0xA0000..<0xC0000
+
     private static func store(_ bytes: ArraySlice<UInt8>, at address: UInt64, in memory: PCMemory) throws(PCError) {
         // What lies in the video hole would never be seen.
         let end = address &+ UInt64(bytes.count)
-        let inHole = address < 0xC0000 && end > 0xA0000
+        let inHole = address < videoHole.upperBound && end > videoHole.lowerBound
         guard end >= address, !inHole, memory.writePhysical(address, bytes) else {
             throw .imageDoesNotFit(gpa: GPA(address), byteCount: bytes.count, memoryBytes: memory.ram.byteCount)
         }
@@ -87,7 +95,7 @@ public enum GuestImage {
             }
             try store(bytes[first..<first + count], at: loadAddress, in: memory)
         } else {
-            guard isELF(bytes), bytes[4] == 1 else { throw .badImageHeader(offset: header) }
+            guard isELF(bytes), try number(bytes, 4, 1) == 1 else { throw .badImageHeader(offset: header) }
             entry = try loadSegments(bytes, memory: memory)
         }
         // mem_lower and mem_upper, in KiB.
@@ -104,7 +112,7 @@ public enum GuestImage {
     // MARK: - ELF
 
     private static func isELF(_ bytes: [UInt8]) -> Bool {
-        bytes.count >= 20 && bytes.starts(with: [0x7F, 0x45, 0x4C, 0x46])
+        bytes.starts(with: [0x7F, 0x45, 0x4C, 0x46])
     }
 
     private static func loadELF(_ bytes: [UInt8], memory: PCMemory, vcpu: any VCPU) throws(PCError) {
@@ -122,18 +130,20 @@ public enum GuestImage {
     /// - Returns: the entry point.
     private static func loadSegments(_ bytes: [UInt8], memory: PCMemory) throws(PCError) -> UInt64 {
         let machine = UInt16(try number(bytes, 18, 2))
-        let is64 = bytes[4] == 2
-        guard bytes[5] == 1, machine == (is64 ? 62 : 3), bytes[4] == 1 || is64 else {
-            throw .unsupportedELF(machine: machine)
-        }
+        let kind = try number(bytes, 4, 1)
+        guard kind == 1 || kind == 2 else { throw .badImageHeader(offset: 4) }
+        let is64 = kind == 2
+        guard try number(bytes, 5, 1) == 1, machine == (is64 ? 62 : 3) else { throw .unsupportedELF(machine: machine) }
         let width = is64 ? 8 : 4
         let entry = try number(bytes, 24, width)
         let tableOffset = try number(bytes, is64 ? 32 : 28, width)
         let entryBytes = try number(bytes, is64 ? 54 : 42, 2)
         let count = try number(bytes, is64 ? 56 : 44, 2)
+        guard count > 0 else { throw .noLoadableSegment }
         guard tableOffset <= UInt64(bytes.count), entryBytes >= (is64 ? 56 : 32) else {
             throw .badImageHeader(offset: is64 ? 32 : 28)
         }
+        var isLoaded = false
         for index in 0..<Int(count) {
             let header = Int(tableOffset) + index * Int(entryBytes)
             guard try number(bytes, header, 4) == 1 else { continue }  // PT_LOAD
@@ -151,7 +161,9 @@ public enum GuestImage {
                     gpa: GPA(physical), byteCount: Int(clamping: memoryBytes), memoryBytes: memory.ram.byteCount)
             }
             try store(bytes[Int(offset)..<Int(offset + fileBytes)], at: physical, in: memory)
+            isLoaded = true
         }
+        guard isLoaded else { throw .noLoadableSegment }
         return entry
     }
 

@@ -91,13 +91,17 @@ public enum PCError: Error, Equatable, Sendable {
     case emptyImage
     /// Firmware must be a multiple of 4 KiB, at most `maximum` bytes.
     case firmwareSize(Int, maximum: Int)
-    /// The image's bytes from `gpa` do not lie in memory.
+    /// A flat image reaches from `gpa` into the video hole at 640 KiB; `maximum` bytes are before it.
+    case flatImageTooLarge(gpa: GPA, byteCount: Int, maximum: Int)
+    /// A segment of an ELF or multiboot image, from `gpa` on, does not lie in memory.
     case imageDoesNotFit(gpa: GPA, byteCount: Int, memoryBytes: Int)
     /// A flat image is entered at a segment of 64 KiB.
     case loadAddressTooHigh(GPA)
     case diskSize(Int, maximum: Int)
     /// No multiboot or ELF header, or one that contradicts itself; `offset` in bytes into the image.
     case badImageHeader(offset: Int)
+    /// An ELF file none of whose program headers is to be loaded.
+    case noLoadableSegment
     /// An ELF of another machine (e_machine) or class.
     case unsupportedELF(machine: UInt16)
     case machine(MachineError)

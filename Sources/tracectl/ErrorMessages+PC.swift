@@ -15,12 +15,20 @@ func sentence(for error: PCError) -> String {
         "has \(grouped(bytes)) bytes, and firmware is a multiple of 4 KiB, at most \(sized(maximum)):"
             + " use --guest for other images"
     case .imageDoesNotFit(let gpa, let byteCount, let memoryBytes):
-        "does not fit: \(counted(byteCount, "byte")) at gpa \(hex(gpa.rawValue)) in \(sized(memoryBytes)) of memory:"
-            + " use a larger --memory or another --load-at"
+        "does not fit: its \(counted(byteCount, "byte")) at gpa \(hex(gpa.rawValue)) do not lie in memory"
+            + " (\(sized(memoryBytes)), less 0xa0000 to 0xbffff): use a larger --memory, or link it for another address"
+    case .flatImageTooLarge(let gpa, let byteCount, let maximum):
+        "has \(counted(byteCount, "byte")), and a flat image at gpa \(hex(gpa.rawValue)) has room for"
+            + " \(grouped(maximum)), up to 640 KiB: use a smaller one,"
+            + " or an ELF or multiboot image, which may lie above 1 MiB"
+    case .noLoadableSegment:
+        "is an ELF file without a segment to load, such as an object file: link it to an executable"
     case .loadAddressTooHigh(let gpa):
         "a flat image cannot be entered at \(hex(gpa.rawValue)): use a --load-at below 64 KiB"
     case .diskSize(let bytes, let maximum): "the disk has \(sized(bytes)), and at most \(sized(maximum)) can be"
-    case .badImageHeader(let offset): "has a header at byte \(offset) that contradicts itself: it is damaged"
+    case .badImageHeader(let offset):
+        "is an ELF or multiboot image whose header is cut short or wrong at byte \(offset): build it anew,"
+            + " or give --load-at to run it as a flat image"
     case .unsupportedELF(let machine): "is an ELF file for machine \(machine): give one for x86"
     case .machine(let error): sentence(for: error)
     case .vcpu(let error): sentence(for: error)

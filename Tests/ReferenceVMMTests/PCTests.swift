@@ -38,7 +38,8 @@ private func pc(_ code: [UInt8], vcpuCount: Int = 1) throws -> PC {
         let large = [UInt8](repeating: 0, count: 0x98401)
         #expect(
             error(PCConfiguration(image: .flat(large)))
-                == .imageDoesNotFit(gpa: GPA(0x7C00), byteCount: 0x98401, memoryBytes: 64 << 20))
+                == .flatImageTooLarge(gpa: GPA(0x7C00), byteCount: 0x98401, maximum: 0x98400))
+        #expect(error(PCConfiguration(image: .flat(large.dropLast()))) == nil)
         #expect(error(PCConfiguration(image: .elf([0x7F, 0x45]))) == .badImageHeader(offset: 0))
         #expect(error(PCConfiguration(image: .multiboot([0xF4]))) == .badImageHeader(offset: 0))
     }
