@@ -28,7 +28,7 @@ public struct TraceComparison: Hashable, Encodable, Sendable {
     public struct StepSummary: Hashable, Encodable, Sendable {
         public var step: UInt64
         public var vcpu: UInt32
-        public var rip: UInt64
+        @Hexadecimal public var rip: UInt64
         public var exit: String
         public var event: String?
     }

@@ -1,5 +1,6 @@
 // Counts over a trace: exits by reason, port, MSR, page and event; calls and what they cost under NVMM's ABI.
 
+public import Replay
 public import TraceFile
 
 /// What a trace holds, counted. All lists are ascending by their key, so that equal traces give equal documents.
@@ -34,7 +35,7 @@ public struct TraceStatistics: Hashable, Codable, Sendable {
 
     public struct ExitCount: Hashable, Codable, Sendable {
         /// Code and name: `NVMM_VCPU_EXIT_*`. A run that failed counts with the exit before it.
-        public var code: UInt64
+        @Hexadecimal public var code: UInt64
         public var reason: String
         public var count: UInt64
         /// Retired in the runs that ended so; 0 where the backend does not count.
@@ -42,21 +43,21 @@ public struct TraceStatistics: Hashable, Codable, Sendable {
     }
 
     public struct IOCount: Hashable, Codable, Sendable {
-        public var port: UInt16
+        @Hexadecimal public var port: UInt16
         public var isInput: Bool
         public var operandBytes: UInt8
         public var count: UInt64
     }
 
     public struct MSRCount: Hashable, Codable, Sendable {
-        public var msr: UInt32
+        @Hexadecimal public var msr: UInt32
         public var isWrite: Bool
         public var count: UInt64
     }
 
     public struct MemoryCount: Hashable, Codable, Sendable {
         /// First byte of the page.
-        public var gpa: UInt64
+        @Hexadecimal public var gpa: UInt64
         /// `read`, `write` or `execute`.
         public var access: String
         public var count: UInt64

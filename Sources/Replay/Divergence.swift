@@ -67,7 +67,7 @@ public struct ComparedField: Hashable, Encodable, Sendable {
 /// An instruction in the guest. Text and bytes are empty where the code could not be read.
 public struct InstructionPlace: Hashable, Encodable, Sendable {
     public var step: UInt64
-    public var rip: UInt64
+    @Hexadecimal public var rip: UInt64
     public var bytes: [UInt8]
     public var mnemonic: String
     public var text: String
@@ -95,6 +95,19 @@ public struct MemoryDifference: Hashable, Encodable, Sendable {
     /// The first bytes of the range, at most 16.
     public var expected: [UInt8]
     public var actual: [UInt8]
+
+    private enum CodingKeys: String, CodingKey { case object, offset, byteCount, gpa, expected, actual }
+
+    /// Written out for `gpa`, which is an address and may be absent.
+    public func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(object, forKey: .object)
+        try container.encode(offset, forKey: .offset)
+        try container.encode(byteCount, forKey: .byteCount)
+        try container.encodeIfPresent(gpa.map { Hexadecimal(wrappedValue: $0) }, forKey: .gpa)
+        try container.encode(expected, forKey: .expected)
+        try container.encode(actual, forKey: .actual)
+    }
 }
 
 /// An event shortly before a divergence.
