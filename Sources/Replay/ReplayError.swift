@@ -11,6 +11,8 @@ public enum ReplayError: Error, Equatable, Sendable {
     case processorModelMismatch(recorded: String, replaying: String)
     /// First row of the CPUID tables that differs; nil where one side has no such row.
     case cpuidMismatch(leaf: UInt32, subleaf: UInt32, recorded: CPUIDRegisters?, replaying: CPUIDRegisters?)
+    /// The trace holds no step: there is nothing to compare.
+    case noSteps
     /// `from` lies behind the trace's last step, or not before `to`.
     case noSuchStep(UInt64)
     case trace(TraceError)

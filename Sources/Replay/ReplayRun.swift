@@ -56,8 +56,9 @@ final class ReplayRun {
             try execute(event)
             if case .step = event, (position &- report.firstStep) % 4096 == 0 { progress(here) }
         }
+        if position == 0, options.from == 0, report.divergence == nil { throw .noSteps }
         // A divergence on the way from the keyframe is what the replay has to say, though it lies before the range.
-        guard report.divergence != nil || position > options.from || (position == 0 && options.from == 0) else {
+        guard report.divergence != nil || position > options.from else {
             throw .noSuchStep(options.from)
         }
         report.endStep = position

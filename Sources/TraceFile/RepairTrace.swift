@@ -45,10 +45,17 @@ public struct RepairReport: Equatable, Sendable {
 public func repairTrace(
     path: FilePath, output: FilePath, limits: ReaderLimits = .default
 ) throws(RepairError) -> RepairReport {
+    try repairTrace(path: path, to: .file(output), limits: limits)
+}
+
+/// As ``repairTrace(path:output:limits:)``, to a pipe as well. What a pipe got before an error stays with its reader.
+public func repairTrace(
+    path: FilePath, to destination: TraceDestination, limits: ReaderLimits = .default
+) throws(RepairError) -> RepairReport {
     let reader = try reading { () throws(TraceError) in
         try TraceReader(path: path, limits: limits, trustingIndex: false)
     }
-    guard !isSameFile(path, output) else { throw .sameFile }
+    if case .file(let output) = destination, isSameFile(path, output) { throw .sameFile }
     var report = RepairReport()
     report.wasComplete = reader.isComplete
     report.journalsMerged = reader.journalsMerged
@@ -61,13 +68,13 @@ public func repairTrace(
         }
     }
     let files: TraceFiles
-    do throws(TraceWriteError) { files = try TraceFiles(.file(output), journalCount: 0) } catch { throw .write(error) }
+    do throws(TraceWriteError) { files = try TraceFiles(destination, journalCount: 0) } catch { throw .write(error) }
     do throws(RepairError) {
         try copyFrames(from: reader, to: DescriptorSink(files.descriptor), &report)
     } catch {
         // The source is still there; half a copy helps nobody. A device or a pipe is not ours to remove.
         files.discard()
-        if files.path != nil { unsafe unlink(output.string) }
+        if let output = files.path { unsafe unlink(output) }
         throw error
     }
     files.discard()

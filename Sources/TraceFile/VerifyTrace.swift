@@ -22,8 +22,8 @@ public struct VerifyReport: Equatable, Sendable {
 /// Reads all of a trace and compares everything that can be compared.
 ///
 /// - Throws: ``TraceError/io(call:errno:)``, ``TraceError/notATrace``, ``TraceError/unsupportedFeature(bit:name:)``,
-///   ``TraceError/unknownCriticalFrame(type:offset:)`` and exceeded limits: what hinders checking. Damage is in the
-///   report.
+///   ``TraceError/unknownCriticalFrame(type:offset:)`` and exceeded limits: what hinders checking. A file that is
+///   shorter than the magic number is no trace either (``TraceError/tooShort(byteCount:)``). Damage is in the report.
 public func verifyTrace(path: FilePath, limits: ReaderLimits = .default) throws(TraceError) -> VerifyReport {
     try verifyTrace(path: path, limits: limits, stopsAtFirstProblem: false)
 }
@@ -40,6 +40,8 @@ func verifyTrace(
     } catch {
         switch error {
         case .io, .notATrace, .unsupportedFeature, .unknownCriticalFrame, .limitExceeded: throw error
+        // Without its whole magic number nothing says that this was ever a trace.
+        case .tooShort(let byteCount) where byteCount < UInt64(Preamble.magic.count): throw error
         default:
             report.problems.append(error)
             return report

@@ -1,10 +1,52 @@
-// Values of options: sizes, addresses, ranges of exits.
+// Values of arguments: names of traces, sizes, addresses, ranges of exits.
 
 import ArgumentParser
 import NVMM
+import SystemPackage
+
+/// The trace that a verb reads. `-` is standard input, which must be a file too.
+struct TraceName: ExpressibleByArgument {
+    static let help: ArgumentHelp = "The trace; - for standard input, where that is a file."
+
+    /// As an error names it.
+    var text: String
+    var path: FilePath
+
+    init(argument: String) {
+        text = argument == "-" ? "standard input" : argument
+        path = FilePath(argument == "-" ? "/dev/stdin" : argument)
+    }
+}
+
+/// A value of an option that says what it takes where it is given something else. The option takes whatever stands
+/// behind it, so that a negative number is refused as what it is and not as a missing value:
+///
+///     @Option(parsing: .unconditional, transform: UInt64.parse) var from: UInt64?
+protocol OptionValue {
+    /// What is accepted, with an example.
+    static var form: String { get }
+    init?(argument: String)
+}
+
+extension OptionValue {
+    /// - Throws: a sentence that the parser puts behind the value and the name of its option.
+    static func parse(_ argument: String) throws -> Self {
+        guard let value = Self(argument: argument) else { throw ValidationError("give \(form)") }
+        return value
+    }
+}
+
+extension UInt64: OptionValue {
+    static var form: String { "a whole number, 0 or more, such as 5000" }
+}
+
+extension Int: OptionValue {
+    static var form: String { "a whole number, such as 2" }
+}
 
 /// `64M`, `65536`, `1G`: a number of bytes, in powers of 1,024.
-struct ByteCount: ExpressibleByArgument, Equatable {
+struct ByteCount: OptionValue, CustomStringConvertible, Equatable {
+    static let form = "a number of bytes, or of K, M or G, such as 65536 or 64M"
     var bytes: Int
 
     init(bytes: Int) { self.bytes = bytes }
@@ -21,13 +63,14 @@ struct ByteCount: ExpressibleByArgument, Equatable {
         bytes = number << shift
     }
 
-    var defaultValueDescription: String {
+    var description: String {
         bytes % (1 << 20) == 0 ? "\(bytes >> 20)M" : "\(bytes)"
     }
 }
 
 /// `0x7c00` or `31744`.
-struct Address: ExpressibleByArgument, Equatable {
+struct Address: OptionValue, Equatable {
+    static let form = "an address, such as 0x7c00 or 31744"
     var value: UInt64
 
     init(_ value: UInt64) { self.value = value }
@@ -37,12 +80,11 @@ struct Address: ExpressibleByArgument, Equatable {
         guard let value = isHex ? UInt64(argument.dropFirst(2), radix: 16) : UInt64(argument) else { return nil }
         self.value = value
     }
-
-    var defaultValueDescription: String { hex(value) }
 }
 
 /// `A..B`, both included; `A..` to the end, `..B` from the start, `A` alone.
-struct StepRange: ExpressibleByArgument, Equatable {
+struct StepRange: OptionValue, Equatable {
+    static let form = "two steps, the smaller first, or one: 5..10, 5.., ..10 or 5"
     var first: UInt64
     /// nil: to the end.
     var last: UInt64?
@@ -63,9 +105,12 @@ struct StepRange: ExpressibleByArgument, Equatable {
 }
 
 /// `NAME` or `NAME@STEP`: what the backend is to compute wrongly, from which step on.
-struct FaultRequest: ExpressibleByArgument, Equatable {
+struct FaultRequest: OptionValue, CustomStringConvertible, Equatable {
+    static let form = "the name of a fault, with or without the step it begins at: adc-carry or adc-carry@100"
     var name: String
     var step: UInt64
+
+    var description: String { "\(name)@\(step)" }
 
     init?(argument: String) {
         let parts = argument.split(separator: "@", omittingEmptySubsequences: false)

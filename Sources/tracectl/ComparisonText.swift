@@ -6,10 +6,11 @@ import Replay
 func text(of comparison: TraceComparison) -> String {
     var lines: [String] = []
     if comparison.isSame {
-        lines.append("the same: \(counted(comparison.alignedCount, "step")) aligned")
+        lines.append("the same\(heading(comparison)): \(counted(comparison.alignedCount, "step")) aligned")
     } else {
         lines.append("different")
     }
+    if !comparison.headerFields.isEmpty { lines += ["", "recorded otherwise (left | right):"] }
     for field in comparison.headerFields {
         lines.append("  \(field.name): \(field.expected) | \(field.actual)")
     }
@@ -26,6 +27,11 @@ func text(of comparison: TraceComparison) -> String {
         "  only left \(text(of: comparison.onlyLeft)), only right \(text(of: comparison.onlyRight))",
     ]
     return lines.joined(separator: "\n") + "\n"
+}
+
+/// How far "the same" reaches where one of the traces holds less than the other.
+private func heading(_ comparison: TraceComparison) -> String {
+    comparison.headerFields.contains { $0.name == "level" } ? " in exits and registers, which both levels hold" : ""
 }
 
 private func words(_ kind: TraceComparison.Difference.Kind) -> String {

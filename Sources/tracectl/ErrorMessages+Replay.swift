@@ -16,6 +16,7 @@ func sentence(for error: ReplayError) -> String {
     case .cpuidMismatch(let leaf, let subleaf, let recorded, let replaying):
         return "was recorded with another CPUID leaf \(hex(UInt64(leaf))), subleaf \(subleaf)"
             + " (\(text(recorded)), now \(text(replaying))): use the version of tracectl that recorded it"
+    case .noSteps: return "holds no steps, so that there is nothing to compare: record the guest for longer"
     case .noSuchStep(let step): return "has no step \(step): tracectl info says how many there are"
     case .trace(let error): return sentence(for: error)
     case .unknownVCPU(let id, let step): return "names VCPU \(id), which does not exist at step \(step): it is damaged"

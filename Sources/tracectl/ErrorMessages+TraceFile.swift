@@ -42,8 +42,7 @@ func sentence(for error: TraceWriteError) -> String {
     switch error {
     case .io(let call, let number):
         if number == EPIPE { return "the reader went away: what it read ends at the last complete frame" }
-        let kept = "; what was recorded before is kept, tracectl repair completes it"
-        return systemSentence(call, number) + (number == ENOSPC || number == EFBIG || number == EDQUOT ? kept : "")
+        return systemSentence(call, number)
     case .unrepaired(let trace, let journal):
         return "was killed while it was recorded, or still is recorded (\(journal) is there): tracectl repair \(trace)"
             + " -o NEW saves it; then remove it with \(trace).open.*, or give another name"
@@ -66,6 +65,7 @@ func systemSentence(_ call: String, _ number: Int32) -> String {
     case ENOENT: return "\(words): check the name"
     case EACCES, EPERM: return "\(words): run as a user who may, or choose another place"
     case EISDIR: return "\(words): give a file"
+    case ESPIPE: return "is no regular file, and a trace is read at many places: save it in a file and give that"
     case ENOSPC, EDQUOT: return "\(words): make room or choose another place"
     case EFBIG: return "\(words): raise the limit on file size or choose another place"
     default: return "\(words) (\(call))"

@@ -2,7 +2,6 @@
 
 import Analysis
 import ArgumentParser
-import SystemPackage
 import TraceFile
 
 struct Info: ParsableCommand {
@@ -10,14 +9,14 @@ struct Info: ParsableCommand {
         abstract: "Shows what a trace holds, without decoding it.",
         discussion: "Example: tracectl info boot.vmtrace")
 
-    @Argument(help: "The trace.", completion: .file(extensions: ["vmtrace"]))
-    var trace: String
+    @Argument(help: TraceName.help, completion: .file(extensions: ["vmtrace"]))
+    var trace: TraceName
 
     @Flag(help: "One JSON document.")
     var json = false
 
     func run() throws {
-        let reader = try about(trace) { try TraceReader(path: FilePath(trace)) }
+        let reader = try about(trace.text) { try TraceReader(path: trace.path) }
         let document = TraceDescription(reader)
         StandardOutput.write(json ? try StableJSON.text(document) + "\n" : document.text)
     }

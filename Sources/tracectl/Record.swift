@@ -1,6 +1,7 @@
 // tracectl record: boots firmware or a flat guest on a backend and writes what crosses the boundary.
 
 import ArgumentParser
+import Glibc
 import NVMM
 import ReferenceVMM
 import SystemPackage
@@ -33,7 +34,10 @@ struct Record: ParsableCommand {
         completion: .file())
     var guest: String?
 
-    @Option(help: ArgumentHelp("Where a flat guest is loaded (default: 0x7c00).", valueName: "address"))
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Where a flat guest is loaded (default: 0x7c00).", valueName: "address"),
+        transform: Address.parse)
     var loadAt: Address?
 
     @Option(
@@ -41,22 +45,30 @@ struct Record: ParsableCommand {
         completion: .file())
     var disk: String?
 
-    @Option(help: ArgumentHelp("Guest memory.", valueName: "bytes"))
+    @Option(
+        parsing: .unconditional, help: ArgumentHelp("Guest memory (default: 64M).", valueName: "bytes"),
+        transform: ByteCount.parse)
     var memory = ByteCount(bytes: 64 << 20)
 
-    @Option(help: "Virtual processors.")
+    @Option(parsing: .unconditional, help: "Virtual processors (default: 1).", transform: Int.parse)
     var cpus = 1
 
     @Option(help: ArgumentHelp("Processor model that the guest sees.", valueName: "model"))
     var cpu: String?
 
-    @Option(help: ArgumentHelp("Steps between keyframes.", valueName: "steps"))
+    @Option(
+        parsing: .unconditional, help: ArgumentHelp("Steps between keyframes.", valueName: "steps"),
+        transform: UInt64.parse)
     var keyframeEvery: UInt64?
 
-    @Option(help: ArgumentHelp("End the recording after so many exits.", valueName: "n"))
+    @Option(
+        parsing: .unconditional, help: ArgumentHelp("End the recording after so many exits.", valueName: "n"),
+        transform: UInt64.parse)
     var maxExits: UInt64?
 
-    @Option(help: ArgumentHelp("End the recording after so many instructions.", valueName: "n"))
+    @Option(
+        parsing: .unconditional, help: ArgumentHelp("End the recording after so many instructions.", valueName: "n"),
+        transform: UInt64.parse)
     var maxInstructions: UInt64?
 
     @Flag(help: "Record host time too; two recordings are then no longer the same bytes.")
@@ -68,7 +80,7 @@ struct Record: ParsableCommand {
     @Option(help: ArgumentHelp("Fail where the recording is worth less than this: exact.", valueName: "grade"))
     var require: RequiredGrade?
 
-    @Option(help: ArgumentHelp(visibility: .hidden))
+    @Option(parsing: .unconditional, help: ArgumentHelp(visibility: .hidden), transform: FaultRequest.parse)
     var fault: FaultRequest?
 
     @Option(
@@ -108,7 +120,7 @@ struct Record: ParsableCommand {
         }
         let outcome = try drive(machine, recorder, name)
         console.end()
-        let result = try about(name) { try recorder.finish() }
+        let result = try about(name) { try finish(recorder) }
         try report(outcome, machine, result)
     }
 
@@ -170,6 +182,19 @@ struct Record: ParsableCommand {
         }
     }
 
+    /// Closes the trace. What stands in a file before the disk was full is not lost, and the error says so.
+    private func finish(_ recorder: Recorder) throws -> RecordingResult {
+        do {
+            return try recorder.finish()
+        } catch {
+            // A pattern in the catch itself crashes Swift 6.3.1.
+            guard output != "-", case .io(let call, let number) = error, [ENOSPC, EFBIG, EDQUOT].contains(number)
+            else { throw error }
+            let kept = "; what was recorded before is kept, tracectl repair completes it"
+            throw PlainTrouble(sentence: systemSentence(call, number) + kept)
+        }
+    }
+
     private func report(_ outcome: PCOutcome, _ machine: PC, _ result: RecordingResult) throws {
         func say(_ line: String) {
             if output == "-" { StandardError.line(line) } else { StandardOutput.line(line) }
@@ -181,6 +206,11 @@ struct Record: ParsableCommand {
         let size = sized(totals.bytes.total)
         let perExit = totals.bytesPerExit.map { ", \(decimals($0)) bytes per exit without pages and I/O payload" }
         say("trace: \(size)\(perExit ?? ""); good for: \(words(result.grade.level))")
+        if let fault, fault.step >= totals.stepCount {
+            StandardError.line(
+                "tracectl: the fault \(fault) never fired: the recording ended after"
+                    + " \(counted(totals.stepCount, "step"))")
+        }
         for reason in result.grade.reasons { say("  \(words(reason))") }
 
         if let signal = Interruption.pending {

@@ -14,36 +14,44 @@ struct Repair: ParsableCommand {
             """)
 
     @Argument(help: "The trace; the files that its writer left beside it are found by its name.", completion: .file())
-    var trace: String
+    var trace: TraceName
 
-    @Option(name: [.short, .long], help: ArgumentHelp("The trace to write.", valueName: "trace"), completion: .file())
+    @Option(
+        name: [.short, .long], help: ArgumentHelp("The trace to write; - for standard output.", valueName: "trace"),
+        completion: .file())
     var output: String
 
     func run() throws {
         let report: RepairReport
+        let isPiped = output == "-"
+        let name = isPiped ? "standard output" : output
+        func say(_ line: String) {
+            if isPiped { StandardError.line(line) } else { StandardOutput.line(line) }
+        }
         do {
-            report = try repairTrace(path: FilePath(trace), output: FilePath(output))
+            report = try repairTrace(
+                path: trace.path, to: isPiped ? .descriptor(.standardOutput) : .file(FilePath(output)))
         } catch {
             switch error {
-            case .read(let cause): throw Trouble(path: trace, cause: cause)
-            case .write(let cause): throw Trouble(path: output, cause: cause)
+            case .read(let cause): throw Trouble(path: trace.text, cause: cause)
+            case .write(let cause): throw Trouble(path: name, cause: cause)
             case .sameFile:
                 throw Trouble(path: output, cause: PlainTrouble(sentence: "is the trace itself: give another name"))
             }
         }
         let from = report.wasComplete ? "" : ", the trace had not been closed"
         let journals = report.journalsMerged == 0 ? "" : ", merged \(counted(report.journalsMerged, "journal"))"
-        StandardOutput.line("recovered \(counted(report.stepsRecovered, "step"))\(from)\(journals)")
+        say("recovered \(counted(report.stepsRecovered, "step"))\(from)\(journals)")
         for lost in report.stepsLost {
-            StandardOutput.line("lost: steps \(lost.lowerBound) to \(lost.upperBound &- 1)")
+            say("lost: steps \(lost.lowerBound) to \(lost.upperBound &- 1)")
         }
         for lost in report.bytesLost {
-            StandardOutput.line("lost: bytes \(lost.lowerBound) to \(lost.upperBound) of the file")
+            say("lost: bytes \(lost.lowerBound) to \(lost.upperBound) of the file")
         }
-        if report.keyframesLost > 0 { StandardOutput.line("lost: \(counted(report.keyframesLost, "keyframe"))") }
-        for problem in report.damage { StandardOutput.line("found: " + sentence(for: problem)) }
-        if report.endIsUncertain { StandardOutput.line("steps after the last one may be lost: the end is damaged") }
+        if report.keyframesLost > 0 { say("lost: \(counted(report.keyframesLost, "keyframe"))") }
+        for problem in report.damage { say("found: " + sentence(for: problem)) }
+        if report.endIsUncertain { say("steps after the last one may be lost: the end is damaged") }
         if !report.isLossless { throw ExitStatus.difference }
-        StandardOutput.line("nothing was lost")
+        say("nothing was lost")
     }
 }

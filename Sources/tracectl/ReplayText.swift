@@ -45,7 +45,9 @@ private func memory(_ report: ReplayReport) -> String {
     guard report.totals.keyframesDifferent == 0 else { return ", memory differs" }
     switch report.memoryEqualAtStep {
     case report.endStep?: return ", final memory identical"
-    case let step?: return ", memory identical after \(grouped(step)) steps"
-    case nil: return ", memory not compared"
+    // The keyframe that a replay starts from is loaded, and the one at step 0 says little: neither compares anything.
+    case let step? where step > report.firstStep:
+        return ", memory identical when last compared, before step \(grouped(step))"
+    default: return ", memory not compared: no keyframe lies in the range"
     }
 }

@@ -4,7 +4,6 @@ import Analysis
 import ArgumentParser
 import Glibc
 import Replay
-import SystemPackage
 import TraceFile
 
 struct ReplayTrace: ParsableCommand {
@@ -12,22 +11,27 @@ struct ReplayTrace: ParsableCommand {
         commandName: "replay",
         abstract: "Repeats a recording and compares every exit, state and page.",
         discussion: """
-            Status 0: all steps identical (or explained by a named unlogged input); 1: a difference.
+            Status 0: all steps identical (or explained by a named unlogged input); 1: a difference; 2: trouble, such \
+            as a trace without any step: where nothing was compared, nothing is identical.
 
             Example: tracectl replay boot.vmtrace
             Example, steps 5000 to 6000 from the nearest keyframe: tracectl replay boot.vmtrace --from 5000 --to 6000
             """)
 
-    @Argument(help: "The trace.", completion: .file(extensions: ["vmtrace"]))
-    var trace: String
+    @Argument(help: TraceName.help, completion: .file(extensions: ["vmtrace"]))
+    var trace: TraceName
 
     @Option(help: "What executes the guest.")
     var backend: BackendName = .soft
 
-    @Option(help: ArgumentHelp("First step; the replay starts at the keyframe before it.", valueName: "step"))
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("First step; the replay starts at the keyframe before it.", valueName: "step"),
+        transform: UInt64.parse)
     var from: UInt64?
 
-    @Option(help: ArgumentHelp("Last step.", valueName: "step"))
+    @Option(
+        parsing: .unconditional, help: ArgumentHelp("Last step.", valueName: "step"), transform: UInt64.parse)
     var to: UInt64?
 
     @Flag(help: "After a difference, go on from the recorded state, and count.")
@@ -36,7 +40,7 @@ struct ReplayTrace: ParsableCommand {
     @Flag(help: "One JSON document.")
     var json = false
 
-    @Option(help: ArgumentHelp(visibility: .hidden))
+    @Option(parsing: .unconditional, help: ArgumentHelp(visibility: .hidden), transform: FaultRequest.parse)
     var fault: FaultRequest?
 
     func validate() throws {
@@ -45,13 +49,15 @@ struct ReplayTrace: ParsableCommand {
 
     func run() throws {
         Interruption.watch()
-        let report = try about(trace) {
-            let reader = try TraceReader(path: FilePath(trace))
+        let report = try about(trace.text) {
+            let reader = try TraceReader(path: trace.path)
             var options = ReplayOptions(from: from ?? 0, resynchronises: resync)
             // The options end before a step, the command line names the last one.
             options.to = to.map { $0 == .max ? $0 : $0 + 1 }
             let subject = try makeBackend(backend, model: reader.header.processorModel, fault: fault)
             let reference = try makeBackend(backend, model: reader.header.processorModel, fault: nil)
+            let end = try reader.stepEnd()
+            if let to, to >= end { warnOfEnd("--to", trace.text, end: end) }
             var progress = Progress()
             defer { progress.end() }
             let total = reader.totals.stepCount
@@ -68,6 +74,16 @@ struct ReplayTrace: ParsableCommand {
             }
         }
         StandardOutput.write(json ? try StableJSON.text(report) + "\n" : text(of: report))
+        if let fault, report.isClean { warnOfIdleFault(fault, in: report) }
         if !report.isClean { throw ExitStatus.difference }
+    }
+
+    /// A fault that was asked for and not found is a finding about the request, not about the trace.
+    private func warnOfIdleFault(_ fault: FaultRequest, in report: ReplayReport) {
+        let why =
+            fault.step >= report.endStep
+            ? "never fired: the replay ended after step \(report.endStep - min(1, report.endStep))"
+            : "never fired, or changed nothing that a step shows: choose another fault or an earlier step"
+        StandardError.line("tracectl: the fault \(fault) \(why)")
     }
 }

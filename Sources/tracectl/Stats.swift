@@ -2,7 +2,6 @@
 
 import Analysis
 import ArgumentParser
-import SystemPackage
 import TraceFile
 
 struct Stats: ParsableCommand {
@@ -10,14 +9,14 @@ struct Stats: ParsableCommand {
         abstract: "Counts exits by reason and place, events, and calls.",
         discussion: "Example: tracectl stats boot.vmtrace --json")
 
-    @Argument(help: "The trace.", completion: .file(extensions: ["vmtrace"]))
-    var trace: String
+    @Argument(help: TraceName.help, completion: .file(extensions: ["vmtrace"]))
+    var trace: TraceName
 
     @Flag(help: "One JSON document.")
     var json = false
 
     func run() throws {
-        let statistics = try about(trace) { try TraceStatistics(of: try TraceReader(path: FilePath(trace))) }
+        let statistics = try about(trace.text) { try TraceStatistics(of: try TraceReader(path: trace.path)) }
         StandardOutput.write(json ? try StableJSON.text(statistics) + "\n" : text(of: statistics))
     }
 }

@@ -13,7 +13,7 @@ struct TraceControl: ParsableCommand {
 
             Example: tracectl record --guest hello.bin -o hello.vmtrace && tracectl replay hello.vmtrace
 
-            Exit status: 0 the same, or done; 1 a difference or damage was found; 2 or more, trouble.
+            Exit status: 0 the same, or done; 1 a difference or damage was found; 2 or more, trouble, wrong usage too.
             """,
         version: toolVersion,
         subcommands: [
@@ -30,8 +30,14 @@ struct TraceControl: ParsableCommand {
             Glibc.exit(status.rawValue)
         } catch {
             StandardOutput.flush()
-            guard let sentence = sentence(forAny: error) else { exit(withError: error) }
-            StandardError.line("tracectl: \(sentence)")
+            if let sentence = sentence(forAny: error) {
+                StandardError.line("tracectl: \(sentence)")
+            } else if exitCode(for: error).isSuccess {
+                exit(withError: error)  // help that was asked for
+            } else {
+                // The parser's words, but the status of all trouble: 64 would be its own, and 1 is a difference.
+                StandardError.line(fullMessage(for: error))
+            }
             Glibc.exit(ExitStatus.trouble.rawValue)
         }
     }

@@ -1,23 +1,22 @@
 // tracectl verify: every checksum of a trace, without interpreting more than needed.
 
 import ArgumentParser
-import SystemPackage
 import TraceFile
 
 struct Verify: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Checks the integrity of a trace: every frame and checksum.",
         discussion: """
-            Status 0: sound; 1: damaged, each damage with its place.
+            Status 0: sound; 1: damaged, each damage with its place; 2: not a trace at all, or not readable.
 
             Example: tracectl verify boot.vmtrace
             """)
 
-    @Argument(help: "The trace.", completion: .file(extensions: ["vmtrace"]))
-    var trace: String
+    @Argument(help: TraceName.help, completion: .file(extensions: ["vmtrace"]))
+    var trace: TraceName
 
     func run() throws {
-        let report = try about(trace) { try verifyTrace(path: FilePath(trace)) }
+        let report = try about(trace.text) { try verifyTrace(path: trace.path) }
         let what =
             "\(counted(report.frameCount, "frame")), \(counted(report.stepCount, "step")), \(sized(report.byteCount))"
         guard report.isIntact else {
