@@ -17,7 +17,7 @@
     /// - Returns: ranges of page numbers, ascending; nil where the system does not tell.
     func populatedPages(start: UInt, pageCount: Int) -> [Range<Int>]? {
         guard sysconf(Int32(_SC_PAGESIZE)) == 4096 else { return nil }
-        let descriptor = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)
+        let descriptor = unsafe open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { return nil }
         defer { close(descriptor) }
         let entriesPerRead = 1 << 14
@@ -27,7 +27,7 @@
         while page < pageCount {
             let count = min(entriesPerRead, pageCount - page)
             let place = off_t(start >> 12) &+ off_t(page)
-            let read = entries.withUnsafeMutableBytes {
+            let read = unsafe entries.withUnsafeMutableBytes {
                 unsafe pread(descriptor, $0.baseAddress, count * 8, place * 8)
             }
             guard read == count * 8 else { return nil }
