@@ -30,6 +30,8 @@ let package = Package(
         .systemLibrary(name: "CZydis", providers: [.apt(["libzydis-dev"])]),
         .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
         .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
+        // The interface's C headers; the only source asserts their layout.
+        .target(name: "CNVMM"),
 
         // The rooms, lowest first; a room imports only what stands in its list (ARCHITECTURE.md).
         .target(name: "NVMM", swiftSettings: strict),
