@@ -32,6 +32,8 @@ let package = Package(
         .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
         // The interface's C headers; the only source asserts their layout.
         .target(name: "CNVMM"),
+        // The ring between the preloaded shim and the drainer, both sides.
+        .target(name: "CRing"),
 
         // The rooms, lowest first; a room imports only what stands in its list (ARCHITECTURE.md).
         .target(name: "NVMM", swiftSettings: strict),

@@ -1,0 +1,131 @@
+// What the records of the ring say: kinds, and the payload of each. Little-endian, offsets asserted in ring.c.
+// The interface's own structures stand as bytes, so that this header needs no other.
+#ifndef RING_RECORDS_H
+#define RING_RECORDS_H
+
+#include <stdint.h>
+
+#define RING_KIND_PAD 1        // skip
+#define RING_KIND_ATTACH 2     // ring_attach: a process begins to record; machines of an earlier one are gone
+#define RING_KIND_DETACH 3     // ring_detach: it ends in an orderly way
+#define RING_KIND_LOST 4       // ring_lost_record: records of this lane are missing before this one
+#define RING_KIND_CALL 5       // ring_call, then data: a call other than run, after it returned
+#define RING_KIND_RUN_ENTRY 6  // ring_run_entry, then state parts: what the run is about to consume
+#define RING_KIND_RUN_EXIT 7   // ring_run_exit, then state parts: what it gave
+#define RING_KIND_MEMORY 8     // ring_memory, then bytes: guest memory that changed
+#define RING_KIND_SLICE 9      // ring_slice: who ran when, below the interface
+
+#define RING_API_NVMM 1
+#define RING_API_KVM 2
+
+struct ring_attach {
+    uint32_t pid;
+    uint32_t parent_pid;
+    uint32_t api;                 // RING_API_*
+    uint32_t level;               // RING_LEVEL_*
+    uint32_t lineage;             // NVMM_USER_VERSION of the headers that the shim was built with
+    uint32_t state_bytes;         // sizeof(struct nvmm_vcpu_state)
+    uint32_t comm_bytes;          // sizeof(struct nvmm_comm_page)
+    uint32_t publication_offset;  // in a comm page; 0 where the library publishes nothing
+};
+
+#define RING_DETACH_EXIT 1    // exit() of the client
+#define RING_DETACH_UNLOAD 2  // the shim was unloaded
+
+struct ring_detach {
+    uint32_t reason;
+    uint32_t reserved;
+};
+
+struct ring_lost_record {
+    uint64_t count;
+};
+
+// ring_call.call, with `args` and the data that follow. Addresses in `args` are the client's.
+#define RING_CALL_INIT 1                // data: struct nvmm_capability
+#define RING_CALL_ROOT_INIT 2           // data: struct nvmm_capability
+#define RING_CALL_CAPABILITY 3          // data: struct nvmm_capability
+#define RING_CALL_CTL 4                 // op, size; data: the answer
+#define RING_CALL_MACHINE_CREATE 5
+#define RING_CALL_MACHINE_DESTROY 6
+#define RING_CALL_MACHINE_CONFIGURE 7   // op
+#define RING_CALL_VCPU_CREATE 8         // comm page; data: the whole state that it starts with
+#define RING_CALL_VCPU_DESTROY 9
+#define RING_CALL_VCPU_CONFIGURE 10     // op; data: the structure where its size is known
+#define RING_CALL_VCPU_SETSTATE 11      // flags, cached before; values come with the run's entry
+#define RING_CALL_VCPU_GETSTATE 12      // flags, cached before; data: the parts in `flags` as they stand in the page
+#define RING_CALL_VCPU_INJECT 13        // type, vector, error
+#define RING_CALL_VCPU_STOP 14          // comm page: a stop names no machine
+#define RING_CALL_VCPU_DUMP 15
+#define RING_CALL_HVA_MAP 16            // hva, size
+#define RING_CALL_HVA_UNMAP 17          // hva, size
+#define RING_CALL_GPA_MAP 18            // hva, gpa, size, prot
+#define RING_CALL_GPA_UNMAP 19          // hva, gpa, size
+#define RING_CALL_GVA_TO_GPA 20         // gva, gpa, prot
+#define RING_CALL_GPA_TO_HVA 21         // gpa, hva, prot
+#define RING_CALL_ASSIST_IO 22
+#define RING_CALL_ASSIST_MEM 23
+
+// ring_call.flags
+#define RING_CALL_IN_PAGE 1  // answered by the comm page, without the hypervisor
+
+struct ring_call {
+    uint16_t call;
+    uint16_t flags;
+    int32_t result;
+    int32_t error;  // errno where result is -1, else 0
+    uint32_t data_bytes;
+    uint64_t args[4];
+};
+
+/// State parts follow in the order of their flags, without gaps.
+struct ring_run_entry {
+    uint64_t commit;  // parts that are marked, which follow
+    uint64_t cached;
+    uint8_t event_commit;
+    uint8_t stop;
+    uint8_t reserved[6];
+    uint8_t event[16];  // struct nvmm_x86_event; 0 where none is armed
+};
+
+// ring_run_exit.run_kind; the numbers are those of <nvmm_publication.h>.
+#define RING_RUN_UNKNOWN 0
+#define RING_RUN_EARLY 1
+#define RING_RUN_ENTERED 2
+#define RING_RUN_REFUSED 3
+
+// ring_run_exit.doubts: why the entry record may not be what the run consumed.
+#define RING_DOUBT_KIND 1    // the kind was inferred, and both were possible
+#define RING_DOUBT_COMMIT 2  // parts were marked while the run was under way
+#define RING_DOUBT_EVENT 4   // an event was armed, or its bytes changed, while the run was under way
+
+/// Cached parts follow, as in ring_run_entry.
+struct ring_run_exit {
+    int32_t result;
+    int32_t error;
+    uint8_t run_kind;
+    uint8_t doubts;
+    uint8_t event_commit;  // as it stands after the run
+    uint8_t stop;
+    uint32_t publication_bytes;  // 0 where the library publishes nothing
+    uint64_t wanted;             // the comm page's words after the run
+    uint64_t cached;
+    uint64_t commit;
+    uint8_t exit[64];         // struct nvmm_x86_exit
+    uint8_t publication[88];  // struct nvmm_publication
+};
+
+/// A change is split where it is longer than a record may be.
+struct ring_memory {
+    uint64_t hva;
+    uint32_t byte_count;
+    uint32_t by_guest;  // 1: the guest wrote it; 0: the client
+};
+
+struct ring_slice {
+    uint64_t sequence;
+    uint64_t retired_from;
+    uint64_t retired_to;
+};
+
+#endif
