@@ -1,5 +1,5 @@
-// Prints what this compiler makes of <nvmm.h>: `type bytes`, `type.member offset bytes`, `type.member bit lowest width`,
-// `NAME value`, one a line, in the order of layout.h. Docs/nvmm-abi.md must say the same.
+// Prints what this compiler makes of <nvmm.h>, one a line, in the order of layout.h: `type bytes`,
+// `type.member offset bytes`, `type.member bit lowest width`, `NAME value`. Docs/nvmm-abi.md must say the same.
 #include <nvmm.h>
 #include <stdio.h>
 #include <string.h>
