@@ -40,6 +40,12 @@ public protocol Machine: AnyObject {
     ///
     /// - Parameter byteCount: a multiple of ``pageBytes``, more than 0.
     func hvaMap(byteCount: Int) throws(MachineError) -> MemoryObject
+    /// As ``hvaMap(byteCount:)``, the client's mapping at an address that it chose: whatever stands there is replaced.
+    /// The backend then sees the memory through a mapping of its own.
+    ///
+    /// - Parameter address: page-aligned, not 0.
+    /// - Throws: also ``MachineError/fixedAddressUnsupported``.
+    func hvaMap(byteCount: Int, at address: UInt) throws(MachineError) -> MemoryObject
     /// `nvmm_hva_unmap`. No GPA range may be linked to the object any more.
     func hvaUnmap(_ object: MemoryObject) throws(MachineError)
     /// `nvmm_gpa_map`: shows `byteCount` bytes of `object` from `offset` at `gpa`. All three are page-aligned.
@@ -75,6 +81,10 @@ public protocol Machine: AnyObject {
 }
 
 extension Machine {
+    public func hvaMap(byteCount: Int, at address: UInt) throws(MachineError) -> MemoryObject {
+        throw .fixedAddressUnsupported
+    }
+
     /// As ``write(_:at:_:)`` with a span.
     public func write(_ object: MemoryObject, at offset: Int, _ bytes: [UInt8]) throws(MachineError) {
         try unsafe write(object, at: offset, bytes.span.bytes)
@@ -201,6 +211,8 @@ public enum MachineError: Error, Equatable, Sendable {
     case tooMany(limit: Int)
     /// The host gave no memory (ENOMEM).
     case outOfMemory(byteCount: Int)
+    /// The backend cannot put the client's mapping where the client wants it (ENOTSUP).
+    case fixedAddressUnsupported
     /// The private state is of another backend or version, or damaged.
     case privateStateRefused(String)
 }

@@ -71,7 +71,28 @@ struct PageRecord {
     let records: UnsafeMutablePointer<PageRecord>
     var linkCount = 0
 
-    init(ordinal: UInt32, byteCount: Int) throws(MachineError) {
+    /// - Parameter clientAddress: where the client wants its mapping, or nil: client and backend then share one.
+    convenience init(ordinal: UInt32, byteCount: Int, clientAddress: UInt?) throws(MachineError) {
+        if let clientAddress {
+            try self.init(ordinal: ordinal, byteCount: byteCount, mappedTwiceAt: clientAddress)
+        } else {
+            try self.init(ordinal: ordinal, byteCount: byteCount)
+        }
+    }
+
+    private init(ordinal: UInt32, byteCount: Int, mappedTwiceAt clientAddress: UInt) throws(MachineError) {
+        guard clientAddress != 0, clientAddress % UInt(pageBytes) == 0 else {
+            throw .misaligned(value: UInt64(clientAddress))
+        }
+        let memory = try SharedMemory(byteCount: byteCount, clientAddress: clientAddress)
+        host = UInt64(memory.backendAddress)
+        object = unsafe MemoryObject(
+            ordinal: ordinal, byteCount: byteCount, clientAddress: memory.clientPointer, release: memory.unmap)
+        unsafe records = .allocate(capacity: byteCount / pageBytes)
+        unsafe records.initialize(repeating: PageRecord(), count: byteCount / pageBytes)
+    }
+
+    private init(ordinal: UInt32, byteCount: Int) throws(MachineError) {
         let mapping = unsafe mmap(nil, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON | MAP_NORESERVE, -1, 0)
         guard let address = unsafe mapping, unsafe address != MAP_FAILED else {
             throw .outOfMemory(byteCount: byteCount)
@@ -156,14 +177,15 @@ final class GuestMemory {
 // MARK: - Mapping
 
 extension GuestMemory {
-    func createObject(byteCount: Int) throws(MachineError) -> MemoryObject {
+    func createObject(byteCount: Int, clientAddress: UInt? = nil) throws(MachineError) -> MemoryObject {
         guard byteCount > 0, byteCount % pageBytes == 0 else {
             throw .misaligned(value: UInt64(bitPattern: Int64(byteCount)))
         }
         guard UInt64(byteCount) <= Self.addressLimit else { throw .outOfMemory(byteCount: byteCount) }
         let live = objects.count { $0 != nil }
         guard live < 32 else { throw .tooMany(limit: 32) }  // NVMM's limit of hva mappings
-        let backing = try BackedObject(ordinal: UInt32(objects.count), byteCount: byteCount)
+        let backing = try BackedObject(
+            ordinal: UInt32(objects.count), byteCount: byteCount, clientAddress: clientAddress)
         objects.append(backing)
         return backing.object
     }

@@ -48,6 +48,9 @@ final class SoftMachine: Machine {
     // MARK: Memory
 
     func hvaMap(byteCount: Int) throws(MachineError) -> MemoryObject { try memory.createObject(byteCount: byteCount) }
+    func hvaMap(byteCount: Int, at address: UInt) throws(MachineError) -> MemoryObject {
+        try memory.createObject(byteCount: byteCount, clientAddress: address)
+    }
     func hvaUnmap(_ object: MemoryObject) throws(MachineError) {
         // Blocks know pages by address, and the next object may get the same ones.
         code.removeAll()

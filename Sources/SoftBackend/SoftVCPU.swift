@@ -81,7 +81,8 @@ final class SoftVCPU: VCPU {
             cpu.extract(provided, into: &commPage.state, clock: machine.clock)
             commPage.stateCached = provided
         }
-        commPage.stop = false
+        // A budget ends a run where the client sees no exit: a stop that came meanwhile is the next run's.
+        if reason != .none { commPage.stop = false }
         return RunResult(exit: VCPUExit(reason: reason, state: exitState), retired: cpu.retired)
     }
 

@@ -36,6 +36,12 @@ final class TracedMachine: Machine {
         return object
     }
 
+    func hvaMap(byteCount: Int, at address: UInt) throws(MachineError) -> MemoryObject {
+        let object = try inner.hvaMap(byteCount: byteCount, at: address)
+        log { $0.add(object) }
+        return object
+    }
+
     func hvaUnmap(_ object: MemoryObject) throws(MachineError) {
         try inner.hvaUnmap(object)
         log { $0.remove(object) }
