@@ -5,7 +5,9 @@ FLAGS := -c release -Xswiftc -enable-testing
 TRACECTL := $(shell pwd)/.build/release/tracectl
 COMPLETIONS ?= $(HOME)/.local/share/bash-completion/completions
 
-.PHONY: build deps demo test soak bench format lint clean install-completions
+.PHONY: build deps demo test soak bench format lint clean install install-completions
+
+PREFIX ?= /usr/local
 
 build: ## the library products and tracectl
 	swift build $(FLAGS)
@@ -34,6 +36,9 @@ lint: ## style of the Swift sources; prints findings, fails on any
 
 clean:
 	rm -rf .build Benchmarks/.build
+
+install: ## libnvmm for clients in C; PREFIX=/usr/local, DESTDIR=
+	Scripts/install.sh $(PREFIX)
 
 install-completions: build ## bash completions, for the current user
 	mkdir -p $(COMPLETIONS)

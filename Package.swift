@@ -20,6 +20,8 @@ let package = Package(
         .library(name: "TraceFile", targets: ["TraceFile"]),
         .library(name: "Replay", targets: ["Replay"]),
         .executable(name: "tracectl", targets: ["tracectl"]),
+        // For clients in C: Scripts/install.sh links it into a libnvmm.so that carries its Swift runtime.
+        .library(name: "nvmm", type: .static, targets: ["LibNVMM"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -49,6 +51,13 @@ let package = Package(
             ],
             swiftSettings: strict),
         .target(name: "Tracer", dependencies: ["NVMM", "TraceFile"], swiftSettings: strict),
+        .target(
+            name: "LibNVMM",
+            dependencies: [
+                "Assists", "CNVMM", "NVMM", "SoftBackend", "TraceFile", "Tracer",
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: strict),
         .target(name: "Replay", dependencies: ["Disassembly", "NVMM", "TraceFile"], swiftSettings: strict),
         .target(
             name: "Analysis", dependencies: ["NVMM", "Replay", "TraceFile"],

@@ -86,7 +86,8 @@ start:
     cmp r13d, 1
     jne fail
 
-    movq rax, xmm3                  ; the client's round trips left it alone
+    fxsave [0xA000]                 ; the client's round trips left XMM3 alone
+    mov rax, [0xA000 + 160 + 3 * 16]
     mov rcx, 0x1122334455667788
     cmp rax, rcx
     jne fail

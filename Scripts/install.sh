@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Installs libnvmm for clients in C: library, headers, pkg-config file. The library carries its Swift runtime.
+#   Scripts/install.sh PREFIX      such as /usr/local; DESTDIR before it, where that is set
+# BUILT: a folder that has libnvmm.a already; without it the library is built first.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+if [ $# -ne 1 ] || [ "${1#/}" = "$1" ]; then
+    echo "usage: Scripts/install.sh PREFIX (an absolute path, such as /usr/local)" >&2
+    exit 64
+fi
+prefix=$1
+target=${DESTDIR:-}$prefix
+
+built=${BUILT:-}
+if [ -z "$built" ]; then
+    flags=(-c release -Xswiftc -enable-testing --package-path "$root")
+    swift build "${flags[@]}" --product nvmm
+    built=$(swift build "${flags[@]}" --show-bin-path)
+fi
+
+mkdir -p "$target/lib/pkgconfig" "$target/include"
+# A package's dynamic library would need the Swift runtime at run time; its static one is linked with the runtime here.
+# As one object first: symbols of archives are hidden in such a link.
+object=$(mktemp --suffix=.o)
+trap 'rm -f "$object"' EXIT
+ld -r --whole-archive "$built/libnvmm.a" -o "$object"
+swiftc -emit-library -static-stdlib -o "$target/lib/libnvmm.so.2" \
+    "$object" -lZydis -lzstd -lxxhash \
+    -Xlinker -soname=libnvmm.so.2 -Xlinker "--version-script=$root/Scripts/nvmm.map" -Xlinker --gc-sections \
+    -Xlinker --strip-debug
+ln -sf libnvmm.so.2 "$target/lib/libnvmm.so"
+(cd "$root/Sources/CNVMM/include" && find . -name '*.h') | while read -r header; do
+    mkdir -p "$target/include/$(dirname "$header")"
+    cp "$root/Sources/CNVMM/include/$header" "$target/include/$header"
+done
+sed "s|@PREFIX@|$prefix|" "$root/Scripts/nvmm.pc.in" >"$target/lib/pkgconfig/nvmm.pc"
+echo "installed libnvmm.so.2, its headers and nvmm.pc in $target"

@@ -1,0 +1,118 @@
+// What is one for the process: the backend behind the library, its machines, the trace that NVMM_TRACE asks for.
+
+import CNVMM
+import Glibc
+import NVMM
+import SoftBackend
+import SystemPackage
+import TraceFile
+import Tracer
+
+/// State of the library between `nvmm_init` and the end of the process.
+final class Library: @unchecked Sendable {
+    static let shared = Library()
+
+    static let machinesMax = 128
+
+    private let lock = PlainLock()
+    private var backend: (any Backend)?
+    private var recorder: Recorder?
+    /// By machine number. The numbers of destroyed machines are given out again, the lowest first.
+    private var machines: [ClientMachine?] = Array(repeating: nil, count: machinesMax)
+
+    /// `nvmm_init`: the backend that `NVMM_BACKEND` names, recorded where `NVMM_TRACE` names a file.
+    ///
+    /// - Throws: ENXIO for a backend that this library does not have, as an absent driver gives.
+    func initialize() throws(ErrorNumber) {
+        try lock.during { () throws(ErrorNumber) in
+            guard backend == nil else { return }
+            let name = Self.environment("NVMM_BACKEND") ?? "soft"
+            guard name == "soft" else {
+                Self.warn("NVMM_BACKEND=\(name): no such backend here; the one there is: soft")
+                throw ErrorNumber(ENXIO)
+            }
+            backend = SoftBackend()
+            if let path = Self.environment("NVMM_TRACE"), !path.isEmpty { record(to: path) }
+        }
+    }
+
+    private func record(to path: String) {
+        guard let plain = backend else { return }
+        do throws(TraceWriteError) {
+            let recorder = try Recorder(
+                .file(.init(path)), of: plain,
+                // Clients of libnvmm store into guest memory as they like: nothing announces it.
+                options: RecorderOptions(level: .replay, rawStoreCheck: .always, tool: "libnvmm"))
+            self.recorder = recorder
+            backend = recorder.backend
+            atexit { Library.shared.finishTrace() }
+        } catch {
+            Self.warn("NVMM_TRACE=\(path): not recording: \(Self.describe(error))")
+        }
+    }
+
+    /// At the end of the process. A thread may still be in a run: its machine gets no further turn.
+    private func finishTrace() {
+        let (recorder, machines) = lock.during { (self.recorder, self.machines) }
+        guard let recorder else { return }
+        for machine in machines { machine?.machine.turns.take() }
+        do throws(TraceWriteError) { try recorder.finish() } catch {
+            Self.warn(
+                "the trace is not complete: \(Self.describe(error)); `tracectl repair` makes one of what there is")
+        }
+    }
+
+    /// - Throws: EBADF before ``initialize()``, as a call on a descriptor that was never opened.
+    func ready() throws(ErrorNumber) -> any Backend {
+        guard let backend = lock.during({ backend }) else { throw ErrorNumber(EBADF) }
+        return backend
+    }
+
+    // MARK: - Machines
+
+    func createMachine() throws(ErrorNumber) -> ClientMachine {
+        let backend = try ready()
+        return try lock.during { () throws(ErrorNumber) in
+            guard let slot = machines.firstIndex(where: { $0 == nil }) else { throw ErrorNumber(ENOBUFS) }
+            let machine = ClientMachine(
+                id: UInt32(slot), machine: TurnTakingMachine(try mapping { () throws(MachineError) in
+                    try backend.createMachine()
+                }), capability: backend.capability)
+            machines[slot] = machine
+            return machine
+        }
+    }
+
+    func machine(_ id: UInt32) throws(ErrorNumber) -> ClientMachine {
+        try lock.during { () throws(ErrorNumber) in
+            guard backend != nil else { throw ErrorNumber(EBADF) }
+            guard id < Self.machinesMax else { throw ErrorNumber(EINVAL) }
+            guard let machine = machines[Int(id)] else { throw ErrorNumber(ENOENT) }
+            return machine
+        }
+    }
+
+    func destroyMachine(_ id: UInt32) throws(ErrorNumber) -> ClientMachine {
+        let machine = try machine(id)
+        lock.during { machines[Int(id)] = nil }
+        return machine
+    }
+
+    // MARK: - The process around
+
+    private static func environment(_ name: String) -> String? {
+        guard let value = unsafe getenv(name) else { return nil }
+        return unsafe String(cString: value)
+    }
+
+    private static func describe(_ error: TraceWriteError) -> String {
+        guard case .io(let call, let number) = error, let text = unsafe strerror(number) else { return "\(error)" }
+        return unsafe "\(call): \(String(cString: text))"
+    }
+
+    /// A line on standard error: the client's own output stays as it is.
+    private static func warn(_ text: String) {
+        var line = Array("libnvmm: \(text)\n".utf8)
+        _ = unsafe line.withUnsafeMutableBytes { unsafe write(2, $0.baseAddress, $0.count) }
+    }
+}

@@ -1,0 +1,114 @@
+// A machine that several threads use: its VCPUs run in turns of some thousand instructions, its calls come between them.
+
+import NVMM
+
+/// A machine whose calls may come from any thread.
+final class TurnTakingMachine: Machine {
+    let inner: any Machine
+    let turns = TurnLock()
+
+    init(_ inner: any Machine) { self.inner = inner }
+
+    func createVCPU(id: UInt32) throws(MachineError) -> any VCPU {
+        TurnTakingVCPU(try turns.during { () throws(MachineError) in try inner.createVCPU(id: id) }, turns: turns)
+    }
+    func destroyVCPU(id: UInt32) throws(MachineError) {
+        try turns.during { () throws(MachineError) in try inner.destroyVCPU(id: id) }
+    }
+    func hvaMap(byteCount: Int) throws(MachineError) -> MemoryObject {
+        try turns.during { () throws(MachineError) in try inner.hvaMap(byteCount: byteCount) }
+    }
+    func hvaMap(byteCount: Int, at address: UInt) throws(MachineError) -> MemoryObject {
+        try turns.during { () throws(MachineError) in try inner.hvaMap(byteCount: byteCount, at: address) }
+    }
+    func hvaUnmap(_ object: MemoryObject) throws(MachineError) {
+        try turns.during { () throws(MachineError) in try inner.hvaUnmap(object) }
+    }
+    func gpaMap(
+        _ object: MemoryObject, offset: Int, gpa: GPA, byteCount: Int, protection: Protection
+    ) throws(MachineError) {
+        try turns.during { () throws(MachineError) in
+            try inner.gpaMap(object, offset: offset, gpa: gpa, byteCount: byteCount, protection: protection)
+        }
+    }
+    func gpaUnmap(gpa: GPA, byteCount: Int) throws(MachineError) {
+        try turns.during { () throws(MachineError) in try inner.gpaUnmap(gpa: gpa, byteCount: byteCount) }
+    }
+    func gpaToHVA(_ gpa: GPA) -> (object: MemoryObject, offset: Int, protection: Protection)? {
+        turns.during { inner.gpaToHVA(gpa) }
+    }
+    func write(_ object: MemoryObject, at offset: Int, _ bytes: RawSpan) throws(MachineError) {
+        turns.take()
+        defer { turns.pass() }
+        try inner.write(object, at: offset, bytes)
+    }
+    func withWritable(
+        _ object: MemoryObject, _ range: Range<Int>, _ body: (inout MutableRawSpan) -> Void
+    ) throws(MachineError) {
+        try turns.during { () throws(MachineError) in try inner.withWritable(object, range, body) }
+    }
+    func takeDirtyPages(of object: MemoryObject) -> [Int] { turns.during { inner.takeDirtyPages(of: object) } }
+    var clock: UInt64 { turns.during { inner.clock } }
+    func advanceClock(by ticks: UInt64) { turns.during { inner.advanceClock(by: ticks) } }
+    func savePrivateState() -> [UInt8] { turns.during { inner.savePrivateState() } }
+    func restorePrivateState(_ bytes: [UInt8]) throws(MachineError) {
+        try turns.during { () throws(MachineError) in try inner.restorePrivateState(bytes) }
+    }
+}
+
+/// A VCPU that gives way to the others of its machine every ``sliceInstructions``, unseen by its client.
+final class TurnTakingVCPU: VCPU {
+    /// Few enough that two VCPUs waiting for each other get on, many enough that passing the turn costs nothing.
+    static let sliceInstructions: UInt64 = 10_000
+
+    private let inner: any VCPU
+    private let turns: TurnLock
+
+    init(_ inner: any VCPU, turns: TurnLock) {
+        self.inner = inner
+        self.turns = turns
+    }
+
+    var id: UInt32 { inner.id }
+    var commPage: CommPage { inner.commPage }
+
+    func configure(_ configuration: VCPUConfiguration) throws(VCPUError) {
+        try turns.during { () throws(VCPUError) in try inner.configure(configuration) }
+    }
+    func fetchWantedState() throws(VCPUError) {
+        try turns.during { () throws(VCPUError) in try inner.fetchWantedState() }
+    }
+    @discardableResult func getState(_ flags: StateFlags) throws(VCPUError) -> CallCost {
+        try turns.during { () throws(VCPUError) in try inner.getState(flags) }
+    }
+    // Stores into the comm page: they wait for nobody.
+    @discardableResult func setState(_ flags: StateFlags) -> CallCost { inner.setState(flags) }
+    @discardableResult func inject() -> CallCost { inner.inject() }
+    func stop() { inner.stop() }
+    func counters() -> [Counter] { turns.during { inner.counters() } }
+    func saveState() -> VCPUState { turns.during { inner.saveState() } }
+    func savePrivateState() -> [UInt8] { turns.during { inner.savePrivateState() } }
+    func restore(_ state: VCPUState, privateState: [UInt8]) throws(VCPUError) {
+        try turns.during { () throws(VCPUError) in try inner.restore(state, privateState: privateState) }
+    }
+
+    func run(budget: UInt64?) throws(VCPUError) -> RunResult {
+        var retired: UInt64 = 0
+        var hasEntered = false
+        while true {
+            let left = budget.map { $0 - min($0, retired) } ?? .max
+            let slice = min(left, Self.sliceInstructions)
+            var result = try turns.during { () throws(VCPUError) in try inner.run(budget: slice) }
+            retired &+= result.retired ?? slice
+            let isOver = result.exit.reason != .none || result.kind == .returnedEarly || slice == left
+            guard isOver else {
+                hasEntered = true
+                continue
+            }
+            result.retired = retired
+            // A later slice that returned early: the first one has consumed what was committed.
+            if hasEntered { result.kind = .entered }
+            return result
+        }
+    }
+}

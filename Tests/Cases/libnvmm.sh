@@ -1,0 +1,13 @@
+# Sourced by the cases of libnvmm: installs it into an empty prefix of the case and points the tools there.
+prefix=$PWD/prefix
+BUILT=$(dirname "$(command -v tracectl)") "$ROOT/Scripts/install.sh" "$prefix" >/dev/null || exit 1
+export PKG_CONFIG_PATH=$prefix/lib/pkgconfig
+
+# build SOURCE PROGRAM: as the README tells a client's author.
+build() {
+    # shellcheck disable=SC2046
+    cc -std=c11 -O1 -Wall -Wextra -Werror "$1" $(pkg-config --cflags --libs nvmm) -pthread -o "$2"
+}
+
+# alone [NAME=VALUE...] PROGRAM: with nothing of Swift or of the checkout in its environment.
+alone() { env -i LD_LIBRARY_PATH="$prefix/lib" timeout 60 env "$@"; }
