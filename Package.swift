@@ -19,6 +19,7 @@ let package = Package(
         .library(name: "Tracer", targets: ["Tracer"]),
         .library(name: "TraceFile", targets: ["TraceFile"]),
         .library(name: "Replay", targets: ["Replay"]),
+        .library(name: "vmtrace", type: .dynamic, targets: ["Interposer"]),
         .executable(name: "tracectl", targets: ["tracectl"]),
         // For clients in C: Scripts/install.sh links it into a libnvmm.so that carries its Swift runtime.
         .library(name: "nvmm", type: .static, targets: ["LibNVMM"]),
@@ -36,6 +37,10 @@ let package = Package(
         .target(name: "CNVMM"),
         // The ring between the preloaded shim and the drainer, both sides.
         .target(name: "CRing"),
+        // What is preloaded into a client; no Swift in it.
+        .target(
+            name: "Interposer", dependencies: ["CNVMM", "CRing"],
+            linkerSettings: [.linkedLibrary("dl", .when(platforms: [.linux]))]),
 
         // The rooms, lowest first; a room imports only what stands in its list (ARCHITECTURE.md).
         .target(name: "NVMM", swiftSettings: strict),

@@ -125,7 +125,7 @@ int nvmm_vcpu_inject(struct nvmm_machine *machine, struct nvmm_vcpu *vcpu) {
 }
 
 int nvmm_vcpu_stop(struct nvmm_vcpu *vcpu) {
-    *vcpu->stop = 1;
+    __atomic_store_n(vcpu->stop, 1, __ATOMIC_RELAXED);
     return 0;
 }
 
@@ -176,8 +176,7 @@ int nvmm_vcpu_run(struct nvmm_machine *machine, struct nvmm_vcpu *vcpu) {
     memset(&exit, 0, sizeof exit);
     said->version = NVMM_PUBLICATION_VERSION;
     said->runs++;
-    if (page->stop) {
-        page->stop = 0;
+    if (__atomic_exchange_n(&page->stop, 0, __ATOMIC_RELAXED) != 0) {
         exit.reason = NVMM_VCPU_EXIT_STOPPED;
         said->run_kind = NVMM_RUN_EARLY;
         said->commit_consumed = said->event_consumed = 0;

@@ -25,6 +25,9 @@
 // record that it interrupted. With RING_OPTION_DROP writers never wait. Lost records are counted, and the next record
 // of the lane is preceded by RING_KIND_LOST.
 //
+// The file must be allocated in full before it is mapped, and must not shrink: a writer that finds no page behind its
+// lane is killed by SIGBUS, and that would be the client.
+//
 // Writers trust the control page no further than for their own safety: geometry is copied once and checked. The
 // drainer trusts nothing: the client may write anywhere in here by mistake.
 #ifndef RING_H
@@ -117,8 +120,8 @@ struct ring_record {
 #define RING_COMMIT_MARK 0x564DULL
 #define RING_COMMIT(kind, bytes) (RING_COMMIT_MARK << 48 | (uint64_t)(kind) << 32 | (uint64_t)(bytes))
 
-/// A raw file, which a shim writes where no drainer runs: this, then records one after the other, each committed.
-/// A last record that is cut off is to be ignored.
+/// A raw file, which a shim writes where no drainer runs: this, then records one after the other, each committed. Order
+/// is that of the numbers, which begin again at each RING_KIND_ATTACH. A last record that is cut off is to be ignored.
 struct ring_file_header {
     uint64_t magic;
     uint32_t version;
@@ -135,6 +138,9 @@ struct ring_part {
     const void *bytes;
     uint32_t count;
 };
+
+// Two libraries in one process may hold this code, of different versions: neither must get the other's.
+#pragma GCC visibility push(hidden)
 
 // MARK: - Setting up
 
@@ -213,6 +219,8 @@ uint64_t ring_lost(const struct ring_reader *reader, uint32_t lane);
 uint32_t ring_off_reason(const void *memory);
 uint32_t ring_client_pid(const void *memory);
 uint32_t ring_refused(const void *memory);
+
+#pragma GCC visibility pop
 
 // Plain fields of a record, for languages that cannot expand macros.
 static inline uint16_t ring_record_kind(const struct ring_record *record) { return (uint16_t)(record->commit >> 32); }

@@ -68,6 +68,7 @@ struct ring_lost_record {
 
 // ring_call.flags
 #define RING_CALL_IN_PAGE 1  // answered by the comm page, without the hypervisor
+#define RING_CALL_NESTED 2   // made inside another call: by an assist or its callback, or by a signal handler
 
 struct ring_call {
     uint16_t call;
