@@ -1,14 +1,16 @@
 // The simplest drainer: prints what a shim records, a line for each record, without what differs from run to run.
 //
-//   dump_records ring FILE [drop] [dead] [quiet] -- CLIENT ARGUMENTS...   makes the ring, starts the client under $SHIM
+//   dump_records ring FILE [drop] [dead] [quiet] [kill MS] -- CLIENT ARGUMENTS...   starts the client under $SHIM
 //   dump_records raw FILE
 //
 // The last line counts. `drop` makes writers lose records instead of waiting; `dead` reads only once the client has
-// ended, and gives no heartbeat; `quiet` prints the last line alone. The client's output goes away.
+// ended, and gives no heartbeat; `quiet` prints the last line alone; `kill` ends the client so many milliseconds after
+// its start. The client's output goes away.
 #define _GNU_SOURCE
 #include <ring.h>
 #include <ring_records.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +23,7 @@
 
 static unsigned long printed, missing, losses;
 static bool is_quiet;
+static long kill_after_ms;
 
 static uint64_t sum(const void *bytes, size_t count) {
     uint64_t value = 14695981039346656037u;
@@ -142,8 +145,11 @@ static int dump_ring(const char *path, bool drops, bool is_dead, char **client) 
     }
     bool has_ended = false, is_damaged = false;
     int status = 0;
+    uint64_t start = ring_now();
     for (;;) {
         bool had_ended = has_ended;
+        bool is_time = kill_after_ms != 0 && ring_now() - start > (uint64_t)kill_after_ms * 1000000;
+        if (is_time && !has_ended) kill(child, SIGKILL);
         if (!has_ended && waitpid(child, &status, is_dead ? 0 : WNOHANG) == child) has_ended = true;
         if (!is_dead) ring_beat(memory);
         bool found = false;
@@ -201,6 +207,7 @@ int main(int count, char **arguments) {
         if (strcmp(arguments[place], "drop") == 0) drops = true;
         if (strcmp(arguments[place], "dead") == 0) is_dead = true;
         if (strcmp(arguments[place], "quiet") == 0) is_quiet = true;
+        if (strcmp(arguments[place], "kill") == 0) kill_after_ms = atol(arguments[place + 1]);
         if (strcmp(arguments[place], "--") == 0) return dump_ring(arguments[2], drops, is_dead, arguments + place + 1);
     }
     return 2;
