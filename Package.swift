@@ -37,6 +37,8 @@ let package = Package(
         .target(name: "CNVMM"),
         // The ring between the preloaded shim and the drainer, both sides.
         .target(name: "CRing"),
+        // Pages of guest memory that a client wrote, as the kernel can tell them.
+        .target(name: "CWriteTracking"),
         // What is preloaded into a client; no Swift in it.
         .target(
             name: "Interposer", dependencies: ["CNVMM", "CRing"],
