@@ -19,6 +19,8 @@ func sentence(for error: MachineError) -> String {
     case .vcpuOutOfRange(let id): "the backend has no room for VCPU \(id): use a smaller --cpus"
     case .tooMany(let limit): "the backend has room for \(limit) of these: use fewer"
     case .outOfMemory(let byteCount): "the system gave no \(sized(byteCount)) of memory: use a smaller --memory"
+    case .fixedAddressUnsupported:
+        "the backend cannot put guest memory at an address of the client's choice: record on --backend soft"
     case .privateStateRefused(let reason):
         "the backend refused its saved state (\(reason)): use the version that saved it"
     }
