@@ -84,8 +84,8 @@ final class ClientVCPU: @unchecked Sendable {
         publication.advanced(by: max(nanoseconds, 1))
     }
 
-    /// For a run that did not get to an exit of the guest's. The original leaves zeros there, which QEMU takes for RFLAGS
-    /// and TPR; what waits to be committed counts as done, since QEMU would forget a TPR that is on its way.
+    /// For a run that did not get to an exit of the guest's. The original leaves zeros there, which QEMU takes for
+    /// RFLAGS and TPR; what waits to be committed counts as done, since QEMU would forget a TPR that is on its way.
     private var stateOfExit: ExitState {
         var state = vcpu.saveState()
         state.copy(vcpu.commPage.stateCommit, from: vcpu.commPage.state)

@@ -1,12 +1,12 @@
-// Whose turn it is: the VCPUs of one machine, and the calls that change it, go one after another in the order they came.
+// Whose turn it is: the VCPUs of one machine, and the calls that change it, go one after another as they came.
 
 import Glibc
 
 /// A lock that is granted in the order of asking. With an ordinary mutex a VCPU that gives way between two slices would
 /// mostly be the one that gets it again.
 ///
-/// SAFETY: the mutex and the condition are allocated in init, freed in deinit, and never moved or handed out; the numbers
-/// change under the mutex only.
+/// SAFETY: the mutex and the condition are allocated in init, freed in deinit, and never moved or handed out; the
+/// numbers change under the mutex only.
 @safe final class TurnLock: @unchecked Sendable {
     private let mutex: UnsafeMutablePointer<pthread_mutex_t>
     private let changed: UnsafeMutablePointer<pthread_cond_t>

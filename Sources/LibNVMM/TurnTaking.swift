@@ -1,4 +1,4 @@
-// A machine that several threads use: its VCPUs run in turns of some thousand instructions, its calls come between them.
+// A machine that several threads use: its VCPUs run in turns of some thousand instructions, its calls come between.
 
 import NVMM
 

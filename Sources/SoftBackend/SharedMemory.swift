@@ -10,8 +10,8 @@ import NVMM
 
 /// One memory object without a name, mapped twice.
 ///
-/// SAFETY: both mappings are `byteCount` long and last until ``unmap()``, which is called once, when nobody refers to the
-/// object any more.
+/// SAFETY: both mappings are `byteCount` long and last until ``unmap()``, which is called once, when nobody refers to
+/// the object any more.
 @safe struct SharedMemory {
     let byteCount: Int
     let backendAddress: UInt
@@ -47,8 +47,8 @@ import NVMM
 
     /// A descriptor of memory without a name.
     private static func open() -> Int32 {
-        // Linux's memfd_create is not limited by the size of /dev/shm, as small as 64 MiB in a container. The C library's
-        // header shows it to GNU sources only, hence the look-up.
+        // Linux's memfd_create is not limited by the size of /dev/shm, as small as 64 MiB in a container. The C
+        // library's header shows it to GNU sources only, hence the look-up.
         if let symbol = unsafe dlsym(nil, "memfd_create") {
             typealias Create = @convention(c) (UnsafePointer<CChar>, UInt32) -> Int32
             let closesOnExec: UInt32 = 1  // MFD_CLOEXEC

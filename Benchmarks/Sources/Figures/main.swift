@@ -1,5 +1,5 @@
-// Measures the figures of Benchmarks/README.md and prints them as a table. --quick: fewer rounds; --speed: only those of
-// the interpreter, which need no trace.
+// Measures the figures of Benchmarks/README.md and prints them as a table. --quick: fewer rounds; --speed: only those
+// of the interpreter, which need no trace.
 
 import Analysis
 import Foundation
