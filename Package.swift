@@ -48,7 +48,7 @@ let package = Package(
         .target(name: "NVMM", swiftSettings: strict),
         .target(name: "Disassembly", dependencies: ["CZydis", "NVMM"], swiftSettings: strict),
         .target(name: "Assists", dependencies: ["CZydis", "NVMM"], swiftSettings: strict),
-        .target(name: "SoftBackend", dependencies: ["CZydis", "NVMM"], swiftSettings: strict),
+        .target(name: "SoftBackend", dependencies: ["CWriteTracking", "CZydis", "NVMM"], swiftSettings: strict),
         .target(name: "ReferenceVMM", dependencies: ["Assists", "NVMM"], swiftSettings: strict),
         .target(
             name: "TraceFile",

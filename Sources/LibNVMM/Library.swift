@@ -56,7 +56,10 @@ final class Library: @unchecked Sendable {
         let (recorder, machines) = lock.during { (self.recorder, self.machines) }
         guard let recorder else { return }
         for machine in machines { machine?.machine.turns.take() }
-        do throws(TraceWriteError) { try recorder.finish() } catch {
+        do throws(TraceWriteError) {
+            let grade = try recorder.finish().grade
+            if grade.level != .exact { Self.warn("the trace may replay differently: \(grade.reasons)") }
+        } catch {
             Self.warn(
                 "the trace is not complete: \(Self.describe(error)); `tracectl repair` makes one of what there is")
         }

@@ -13,19 +13,23 @@
     /// The client's mapping: `byteCount` bytes, valid as long as this object.
     @unsafe public let clientAddress: UnsafeMutableRawPointer
     private let touched: (() -> [Range<Int>]?)?
+    private let clientWrites: (() -> [Range<Int>]?)?
     private let release: () -> Void
 
     /// - Parameters:
     ///   - touchedPages: what ``touchedPages`` asks; nil, or an answer of nil, where nobody knows.
+    ///   - clientWrites: what ``takeClientWrites()`` asks; nil, or an answer of nil, where nobody watches.
     ///   - release: called once, when the last reference goes: gives the memory back.
     public init(
         ordinal: UInt32, byteCount: Int, clientAddress: UnsafeMutableRawPointer,
-        touchedPages: (() -> [Range<Int>]?)? = nil, release: @escaping () -> Void
+        touchedPages: (() -> [Range<Int>]?)? = nil, clientWrites: (() -> [Range<Int>]?)? = nil,
+        release: @escaping () -> Void
     ) {
         self.ordinal = ordinal
         self.byteCount = byteCount
         unsafe self.clientAddress = unsafe clientAddress
         touched = touchedPages
+        self.clientWrites = clientWrites
         self.release = release
     }
 
@@ -36,6 +40,13 @@
     /// Ranges of pages, ascending, outside of which every byte is zero since nobody has accessed it yet. Guest memory
     /// is mostly that, and what asks for all of it needs to look at these only. All pages where it is not known.
     public var touchedPages: [Range<Int>] { touched?() ?? [0..<pageCount] }
+
+    /// Ranges of pages, ascending, that were written through the client's mapping since the last call, by stores and by
+    /// system calls alike; what the backend and the guest write is not among them. The first call begins to watch and
+    /// gives all pages.
+    ///
+    /// - Returns: nil where nobody watches: then only a comparison of all pages finds such writes.
+    public func takeClientWrites() -> [Range<Int>]? { clientWrites?() }
 
     /// Reads bytes as they are now.
     ///

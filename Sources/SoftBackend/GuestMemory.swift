@@ -87,7 +87,8 @@ struct PageRecord {
         let memory = try SharedMemory(byteCount: byteCount, clientAddress: clientAddress)
         host = UInt64(memory.backendAddress)
         object = unsafe MemoryObject(
-            ordinal: ordinal, byteCount: byteCount, clientAddress: memory.clientPointer, release: memory.unmap)
+            ordinal: ordinal, byteCount: byteCount, clientAddress: memory.clientPointer,
+            clientWrites: memory.clientWrites.take, release: memory.unmap)
         unsafe records = .allocate(capacity: byteCount / pageBytes)
         unsafe records.initialize(repeating: PageRecord(), count: byteCount / pageBytes)
     }

@@ -14,6 +14,7 @@ import NVMM
 /// the object any more.
 @safe struct SharedMemory {
     let byteCount: Int
+    let clientWrites: ClientWrites
     let backendAddress: UInt
     let clientPointer: UnsafeMutableRawPointer
 
@@ -38,9 +39,11 @@ import NVMM
         }
         backendAddress = UInt(bitPattern: backend)
         unsafe clientPointer = client
+        clientWrites = ClientWrites(start: clientAddress, byteCount: byteCount)
     }
 
     func unmap() {
+        clientWrites.end()
         unsafe munmap(UnsafeMutableRawPointer(bitPattern: backendAddress), byteCount)
         unsafe munmap(clientPointer, byteCount)
     }

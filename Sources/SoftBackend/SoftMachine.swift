@@ -85,14 +85,14 @@ final class SoftMachine: Machine {
     func withWritable(
         _ object: MemoryObject, _ range: Range<Int>, _ body: (inout MutableRawSpan) -> Void
     ) throws(MachineError) {
-        _ = try memory.backing(of: object)
+        let backing = try memory.backing(of: object)
         guard range.lowerBound >= 0, range.upperBound <= object.byteCount else {
             throw .outsideObject(offset: range.lowerBound, byteCount: range.count)
         }
         // SAFETY: the range lies in the object, which outlives the call. Code that was decoded from these bytes is
-        // compared again before the next run uses it.
+        // compared again before the next run uses it. The backend's own mapping: the client's may be watched.
         let buffer = unsafe UnsafeMutableRawBufferPointer(
-            start: object.clientAddress + range.lowerBound, count: range.count)
+            start: HostAddress(backing.host).mutableBytes + range.lowerBound, count: range.count)
         var span = unsafe MutableRawSpan(_unsafeBytes: buffer)
         body(&span)
     }

@@ -38,7 +38,10 @@ final class MachineRecording {
         recorder.end()
     }
 
-    private var checksAlways: Bool { recorder.options.rawStoreCheck == .always }
+    /// All memory of the objects that do not tell is compared before each run.
+    private var checksAlways = false
+    /// The objects that tell what the client stored into them, ascending.
+    private var watched: [UInt32] = []
     private var ordinals: [UInt32] { ledgers.keys.sorted() }
 }
 
@@ -58,11 +61,18 @@ extension MachineRecording {
     func add(_ object: MemoryObject) {
         recorder.append(.hvaMap(object: object.ordinal, byteCount: object.byteCount))
         if holdsMemory { ledgers[object.ordinal] = ObjectLedger(object) }
+        chooseChecks()
     }
 
     func remove(_ object: MemoryObject) {
         recorder.append(.hvaUnmap(object: object.ordinal))
         ledgers[object.ordinal] = nil
+        chooseChecks()
+    }
+
+    private func chooseChecks() {
+        watched = ordinals.filter { ledgers[$0]?.isWatched == true }
+        checksAlways = recorder.options.rawStoreCheck == .always && watched.count < ledgers.count
     }
 
     func add(_ range: GPARange) {
@@ -92,7 +102,9 @@ extension MachineRecording {
 extension MachineRecording {
     /// Before a logged write: what the client stored raw into the same pages must not be taken for a part of it.
     func willWrite(_ object: MemoryObject, _ range: Range<Int>) {
-        guard checksAlways, !range.isEmpty, var ledger = ledgers.removeValue(forKey: object.ordinal) else { return }
+        guard checksAlways, !range.isEmpty, !watched.contains(object.ordinal),
+            var ledger = ledgers.removeValue(forKey: object.ordinal)
+        else { return }
         let pages = range.lowerBound / pageBytes..<(range.upperBound - 1) / pageBytes + 1
         logRawStores(ledger.findRawStores(in: pages), of: ledger.object)
         ledgers[object.ordinal] = ledger
@@ -139,13 +151,19 @@ extension MachineRecording {
     }
 
     private func logRawStores(_ pages: [Int], of object: MemoryObject) {
+        // In the always mode the tables were brought up to date when the last run ended, and who is watched tells
+        // before the next one.
+        let isInTime = !guestRanSinceCheck || checksAlways || watched.contains(object.ordinal)
+        if let page = pages.first, !isInTime {
+            recorder.lowerGrade(
+                to: .exitsOnly,
+                because: .lateRawStore(object: object.ordinal, page: page, step: recorder.stepsWritten))
+        }
+        log(rawStores: pages, of: object)
+    }
+
+    private func log(rawStores pages: [Int], of object: MemoryObject) {
         for page in pages {
-            // In the always mode the tables were brought up to date when the last run ended.
-            if guestRanSinceCheck && !checksAlways {
-                recorder.lowerGrade(
-                    to: .exitsOnly,
-                    because: .lateRawStore(object: object.ordinal, page: page, step: recorder.stepsWritten))
-            }
             let offset = page * pageBytes
             object.withBytes(offset..<offset + pageBytes) { bytes in
                 recorder.append { (writer) throws(TraceWriteError) in
@@ -170,6 +188,32 @@ extension MachineRecording {
             writeKeyframe()
         } else if checksAlways {
             checkRawStores()
+        } else {
+            logClientWrites()
+        }
+    }
+
+    /// Logs what the client stored into objects that tell.
+    private func logClientWrites() {
+        var hasWrites = false
+        for ordinal in watched {
+            ledgers[ordinal]?.noteClientWrites()
+            hasWrites = hasWrites || ledgers[ordinal]?.hasClientWrites == true
+        }
+        guard hasWrites else { return }
+        collectGuestDirty()
+        for ordinal in watched where ledgers[ordinal]?.hasClientWrites == true {
+            guard var ledger = ledgers.removeValue(forKey: ordinal) else { continue }
+            log(rawStores: ledger.takeClientWritten(), of: ledger.object)
+            ledgers[ordinal] = ledger
+        }
+    }
+
+    /// What another thread of the client stored while the guest ran: which of the two came first is not known.
+    private func noteWritesDuringRun() {
+        for ordinal in watched {
+            guard ledgers[ordinal]?.noteClientWrites() != nil else { continue }
+            recorder.lowerGrade(to: .exitsOnly, because: .writeDuringRun(object: ordinal, step: recorder.stepsWritten))
         }
     }
 
@@ -177,6 +221,7 @@ extension MachineRecording {
         guard holdsMemory, recorder.isRecording else { return }
         guestRanSinceCheck = true
         instructionsSinceKeyframe &+= retired ?? 0
+        noteWritesDuringRun()
         guard checksAlways else { return }
         // Now, before the client gets control: a raw store into a page that the guest wrote is then still seen.
         collectGuestDirty()

@@ -9,6 +9,8 @@ internal import TraceFile
 /// was stored to behind the interface.
 struct ObjectLedger {
     let object: MemoryObject
+    /// Whether ``MemoryObject/takeClientWrites()`` says what the client stored: nothing needs to be compared then.
+    let isWatched: Bool
     /// Content of each page when it was last looked at.
     private(set) var hashes: [PageHash]
     /// What the page store calls each page's content as of the last keyframe: the hash, but for collisions.
@@ -21,6 +23,8 @@ struct ObjectLedger {
     private var clientDirty: PageSet
     /// Changed since the page store last got them.
     private var unstored: PageSet
+    /// Written by the client since the last look.
+    private var clientWritten: PageSet
 
     init(_ object: MemoryObject) {
         self.object = object
@@ -30,6 +34,33 @@ struct ObjectLedger {
         written = guestDirty
         clientDirty = guestDirty
         unstored = guestDirty
+        clientWritten = guestDirty
+        isWatched = object.takeClientWrites() != nil
+    }
+
+    /// Asks the object what the client wrote.
+    ///
+    /// - Returns: a page that was written since the last call, or nil.
+    @discardableResult mutating func noteClientWrites() -> Int? {
+        guard let ranges = object.takeClientWrites() else { return nil }
+        for range in ranges {
+            for page in range where page < object.pageCount { clientWritten.insert(page) }
+        }
+        return ranges.first?.lowerBound
+    }
+
+    var hasClientWrites: Bool { !clientWritten.isEmpty }
+
+    /// Pages that the client wrote and whose content is not as the table has it, or may hold what the guest wrote in
+    /// between; the table then holds their content. Call after ``noteGuestDirty(_:)``.
+    mutating func takeClientWritten() -> [Int] {
+        var found: [Int] = []
+        for page in clientWritten.pages {
+            let isChanged = rehash(page)
+            if isChanged || guestDirty.contains(page) || written.contains(page) { found.append(page) }
+        }
+        clientWritten.removeAll()
+        return found
     }
 
     /// Takes over the backend's list of dirty pages, which the backend forgets: the client's list is kept too.
@@ -69,6 +100,10 @@ struct ObjectLedger {
 
     /// As ``findRawStores(in:)``, among all pages that can have changed: one that was never accessed is zero still.
     mutating func findRawStores() -> [Int] {
+        if isWatched {
+            noteClientWrites()
+            return takeClientWritten()
+        }
         var candidates = PageSet(pageCount: object.pageCount)
         for range in object.touchedPages {
             for page in range { candidates.insert(page) }

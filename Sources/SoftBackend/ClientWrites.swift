@@ -1,0 +1,69 @@
+// Which pages a client wrote through its own mapping of guest memory, where the kernel can tell (CWriteTracking).
+
+import CWriteTracking
+import NVMM
+
+/// Watches one mapping from the first ``take()`` on: who never asks pays nothing.
+///
+/// SAFETY: the tracker is a plain structure that only this object touches, one call at a time (the machine's calls do
+/// not overlap); the range is the client's mapping, which outlives ``end()``.
+@safe final class ClientWrites {
+    private enum State { case idle, watching, unavailable }
+
+    private let start: UInt
+    private let byteCount: Int
+    private var tracker = write_tracker()
+    private var state = State.idle
+
+    init(start: UInt, byteCount: Int) {
+        self.start = start
+        self.byteCount = byteCount
+    }
+
+    /// Ranges of pages that were written since the last call; all of them at the first.
+    ///
+    /// - Returns: nil where the kernel does not offer it (Linux 6.7 does).
+    func take() -> [Range<Int>]? {
+        switch state {
+        case .unavailable: return nil
+        case .idle: return begin()
+        case .watching: return unsafe write_tracker_is_unchanged(&tracker) ? [] : scan()
+        }
+    }
+
+    private func begin() -> [Range<Int>]? {
+        state = .unavailable
+        guard unsafe write_tracker_open(&tracker) == 0 else { return nil }
+        guard unsafe write_tracker_add(&tracker, start, byteCount) == 0 else {
+            unsafe write_tracker_close(&tracker)
+            return nil
+        }
+        state = .watching
+        return [0..<byteCount / pageBytes]
+    }
+
+    private func scan() -> [Range<Int>]? {
+        let room = 64
+        var found: [Range<Int>] = []
+        var ranges = [written_range](repeating: written_range(start: 0, end: 0), count: room)
+        var next = start
+        while next < start + UInt(byteCount) {
+            let count = unsafe write_tracker_scan(
+                &tracker, &next, start + UInt(byteCount), &ranges, UInt32(room))
+            // It worked when the watch began; should it not now, all pages are to be looked at.
+            guard count >= 0 else { return [0..<byteCount / pageBytes] }
+            for range in ranges.prefix(Int(count)) {
+                found.append(Int(range.start - start) / pageBytes..<Int(range.end - start) / pageBytes)
+            }
+        }
+        return found
+    }
+
+    /// Before the mapping goes.
+    func end() {
+        guard state == .watching else { return }
+        state = .unavailable
+        _ = unsafe write_tracker_remove(&tracker, start, byteCount)
+        unsafe write_tracker_close(&tracker)
+    }
+}
