@@ -39,10 +39,15 @@ final class Library: @unchecked Sendable {
     private func record(to path: String) {
         guard let plain = backend else { return }
         do throws(TraceWriteError) {
-            let recorder = try Recorder(
-                .file(.init(path)), of: plain,
-                // Clients of libnvmm store into guest memory as they like: nothing announces it.
-                options: RecorderOptions(level: .replay, rawStoreCheck: .always, tool: "libnvmm"))
+            // Clients of libnvmm store into guest memory as they like: nothing announces it.
+            var options = RecorderOptions(level: .replay, rawStoreCheck: .always, tool: "libnvmm")
+            if Self.environment("NVMM_TRACE_LEVEL") == "exits" { options.level = .exits }
+            if let every = Self.environment("NVMM_TRACE_KEYFRAME_EVERY").flatMap({ UInt64($0) }), every > 0 {
+                options.keyframeEverySteps = every
+            }
+            var writing = TraceWriterOptions()
+            writing.durable = Self.environment("NVMM_TRACE_DURABLE") == "1"
+            let recorder = try Recorder(.file(.init(path)), of: plain, options: options, writerOptions: writing)
             self.recorder = recorder
             backend = recorder.backend
             atexit { Library.shared.finishTrace() }
@@ -58,7 +63,9 @@ final class Library: @unchecked Sendable {
         for machine in machines { machine?.machine.turns.take() }
         do throws(TraceWriteError) {
             let grade = try recorder.finish().grade
-            if grade.level != .exact { Self.warn("the trace may replay differently: \(grade.reasons)") }
+            for reason in grade.reasons {
+                if let text = Self.describe(reason) { Self.warn("the trace may replay differently: \(text)") }
+            }
         } catch {
             Self.warn(
                 "the trace is not complete: \(Self.describe(error)); `tracectl repair` makes one of what there is")
@@ -111,6 +118,19 @@ final class Library: @unchecked Sendable {
     private static func describe(_ error: TraceWriteError) -> String {
         guard case .io(let call, let number) = error, let text = unsafe strerror(number) else { return "\(error)" }
         return unsafe "\(call): \(String(cString: text))"
+    }
+
+    /// What the client's author can do something about; the level is what was asked for.
+    private static func describe(_ reason: TraceGrade.Reason) -> String? {
+        switch reason {
+        case .recordLevel, .instructionsNotCounted, .clientRestoredState: nil
+        case .lateRawStore(let object, let page, let step):
+            "page \(page) of memory object \(object) changed unnoticed before step \(step)"
+        case .writeDuringRun(let object, let step):
+            "a thread stored into memory object \(object) while a VCPU ran, first before step \(step)"
+        case .secondMachine: "there is a second machine, of which nothing is recorded"
+        case .recordingFailed(let step): "the trace could not be written beyond step \(step)"
+        }
     }
 
     /// A line on standard error: the client's own output stays as it is.

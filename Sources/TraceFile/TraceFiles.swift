@@ -2,13 +2,23 @@
 
 import Glibc
 import NVMM
-import SystemPackage
+public import SystemPackage
 
 /// What `OUT.vmtrace` is accompanied by until it is finished: `OUT.vmtrace.open.0` and `.open.1`.
 func journalPath(_ trace: String, _ number: Int) -> String { "\(trace).open.\(number)" }
 
 /// Journals that stand beside a trace at most.
 let journalsMax = 2
+
+/// The journals beside a trace: while it is being written, and after its writer was killed.
+///
+/// - Parameter trace: its path; there need not be a file of that name.
+public func journals(beside trace: FilePath) -> [FilePath] {
+    (0..<journalsMax).map { journalPath(trace.string, $0) }.filter { path in
+        var status = stat()
+        return unsafe lstat(path, &status) == 0
+    }.map { FilePath($0) }
+}
 
 /// Opens a destination. Where journals stand beside a file of its name, nothing is touched.
 struct TraceFiles {
@@ -57,9 +67,8 @@ struct TraceFiles {
     private static func refuseUnrepaired(_ trace: String) throws(TraceWriteError) {
         var status = stat()
         if unsafe stat(trace, &status) == 0, status.st_mode & S_IFMT != S_IFREG { return }
-        for number in 0..<journalsMax {
-            let journal = journalPath(trace, number)
-            if unsafe lstat(journal, &status) == 0 { throw .unrepaired(trace: trace, journal: journal) }
+        if let journal = TraceFile.journals(beside: FilePath(trace)).first {
+            throw .unrepaired(trace: trace, journal: journal.string)
         }
     }
 

@@ -18,6 +18,8 @@ struct Record: ParsableCommand {
               tracectl record --firmware /usr/share/seabios/bios.bin --disk boot.img -o boot.vmtrace
             Example, a flat image entered at 0000:7C00 in real mode:
               tracectl record --guest hello.bin --max-instructions 1000000 -o hello.vmtrace
+            Example, a program that uses this project's libnvmm:
+              tracectl record -o client.vmtrace -- ./client arguments
             """)
 
     @Option(help: "What executes the guest.")
@@ -88,9 +90,14 @@ struct Record: ParsableCommand {
         completion: .file(extensions: ["vmtrace"]))
     var output: String
 
+    @Argument(
+        parsing: .postTerminator, help: "A client of libnvmm to run and record, after --: its own output stays as it is.")
+    var command: [String] = []
+
     func validate() throws {
+        if !command.isEmpty { return try validateCommand() }
         guard (firmware == nil) != (guest == nil) else {
-            throw ValidationError("name what to run: either --firmware FILE or --guest FILE")
+            throw ValidationError("name what to run: either --firmware FILE, --guest FILE, or -- COMMAND")
         }
         guard loadAt == nil || guest != nil else { throw ValidationError("--load-at goes with --guest") }
         guard cpus > 0 else { throw ValidationError("--cpus must be at least 1") }
@@ -100,7 +107,23 @@ struct Record: ParsableCommand {
         guard keyframeEvery != 0 else { throw ValidationError("--keyframe-every must be at least 1") }
     }
 
+    private func validateCommand() throws {
+        guard firmware == nil, guest == nil, disk == nil, loadAt == nil, fault == nil else {
+            throw ValidationError("a command brings its own guest: no --firmware, --guest, --disk or --load-at with it")
+        }
+        guard maxExits == nil, maxInstructions == nil, require == nil, !time else {
+            throw ValidationError("--max-exits, --max-instructions, --time and --require do not go with a command")
+        }
+        guard output != "-" else { throw ValidationError("the trace of a command goes to a file: give -o FILE") }
+        guard keyframeEvery != 0 else { throw ValidationError("--keyframe-every must be at least 1") }
+    }
+
     func run() throws {
+        if !command.isEmpty {
+            let client = ClientRecording(
+                command: command, output: output, level: level, keyframeEvery: keyframeEvery, isDurable: durable)
+            return try client.run()
+        }
         Interruption.watch()
         // Everything that is read comes first: a recording that cannot begin leaves nothing behind.
         let console = Console(toStandardError: output == "-")

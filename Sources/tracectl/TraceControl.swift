@@ -54,4 +54,6 @@ enum ExitStatus {
     static let trouble = ExitCode(2)
     /// Ended by a signal that was asked for: 128 and the signal's number.
     static func signal(_ number: Int32) -> ExitCode { ExitCode(128 + number) }
+    /// That of a command that was run.
+    static func command(_ status: Int32) -> ExitCode { ExitCode(status) }
 }

@@ -1,9 +1,11 @@
 // Writes guest memory in every way that a client's devices do while a guest reads it: plain stores, copies across
-// pages, read(2) and readv(2) into it, a second thread, and stores beside what the guest itself writes.
+// pages, read(2) and readv(2) into it, a second thread, and stores beside what the guest itself writes. With an
+// argument it kills itself after so many rounds.
 #define _DEFAULT_SOURCE
 #include <nvmm.h>
 #include <err.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,7 +83,8 @@ static void on_port(struct nvmm_io *io) {
     }
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    const unsigned last = argc > 1 ? (unsigned)atoi(argv[1]) : ROUNDS + 1;
     struct nvmm_machine machine;
     struct nvmm_vcpu vcpu;
     struct nvmm_assist_callbacks callbacks = {.io = on_port};
@@ -103,6 +106,7 @@ int main(void) {
         if (nvmm_vcpu_run(&machine, &vcpu) == -1) err(1, "run");
         if (vcpu.exit->reason != NVMM_VCPU_EXIT_IO) errx(1, "exit %#llx", (unsigned long long)vcpu.exit->reason);
         if (nvmm_assist_io(&machine, &vcpu) == -1) err(1, "assist_io");
+        if (round_number == last) raise(SIGKILL);
     }
     printf("%u rounds, %u differ\n", round_number, differences);
     return differences != 0;

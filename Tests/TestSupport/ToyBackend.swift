@@ -29,6 +29,21 @@ public final class ToyBackend: Backend {
     public let processorModel = "toy-v1"
     public var cpuidTable: [CPUIDEntry]
     public var fault: Fault?
+    /// What memory objects say that the client wrote, in pages, until they are asked; nil: they do not watch.
+    public var clientWrites: [Range<Int>]?
+    /// Becomes ``clientWrites`` in the middle of the next run, as a second thread's stores would.
+    public var clientWritesOfNextRun: [Range<Int>] = []
+
+    fileprivate func takeClientWrites() -> [Range<Int>]? {
+        guard let writes = clientWrites else { return nil }
+        clientWrites = []
+        return writes
+    }
+
+    func beginRun() {
+        clientWrites?.append(contentsOf: clientWritesOfNextRun)
+        clientWritesOfNextRun = []
+    }
 
     public init(fault: Fault? = nil, name: String = "toy", countsInstructions: Bool = true) {
         self.fault = fault
@@ -75,9 +90,9 @@ public final class ToyMachine: Machine {
         // SAFETY: allocated and zeroed here, freed once by the object's release.
         let address = UnsafeMutableRawPointer.allocate(byteCount: byteCount, alignment: pageBytes)
         unsafe address.initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)
-        let object = unsafe MemoryObject(ordinal: nextOrdinal, byteCount: byteCount, clientAddress: address) {
-            unsafe address.deallocate()
-        }
+        let object = unsafe MemoryObject(
+            ordinal: nextOrdinal, byteCount: byteCount, clientAddress: address,
+            clientWrites: { [backend] in backend.takeClientWrites() }, release: { unsafe address.deallocate() })
         objects[nextOrdinal] = object
         nextOrdinal += 1
         return object

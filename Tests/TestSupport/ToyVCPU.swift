@@ -66,6 +66,7 @@ public final class ToyVCPU: VCPU {
             commPage.stop = false
             return RunResult(exit: VCPUExit(reason: .stopped), kind: .returnedEarly, retired: counted(0))
         }
+        machine.backend.beginRun()
         state.copy(commPage.stateCommit, from: commPage.state)
         commPage.stateCommit = []
         commPage.stateCached = []

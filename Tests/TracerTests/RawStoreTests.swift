@@ -68,4 +68,41 @@ import Tracer
         }
         #expect(try trace.read().events.writes.filter(\.isRawStore).isEmpty)
     }
+
+    @Test func `what a watched object tells is logged before the next run, and nothing is compared`() throws {
+        let trace = TemporaryTrace()
+        let backend = ToyBackend()
+        backend.clientWrites = [0..<1]
+        let result = try trace.record(on: backend) { client in
+            try client.run(2)
+            store(0x77, at: 0x6010, in: client)
+            // A page that the guest wrote: it is logged as it is now, with what both wrote.
+            store(0x78, at: 0x3100, in: client)
+            // Told, and as it was before: nothing to log.
+            backend.clientWrites = [3..<4, 6..<8]
+            store(0x79, at: 0x9000, in: client)
+            try client.run(1)
+        }
+        let raw = try trace.read().events.writes.filter(\.isRawStore)
+        #expect(raw.map(\.offset) == [0x3000, 0x6000])
+        #expect(raw[0].bytes[0x100] == 0x78)
+        #expect(raw[1].bytes[0x10] == 0x77)
+        #expect(result.grade.level == .exact)
+    }
+
+    @Test func `a store while the guest runs lowers the grade, and is logged before the next run`() throws {
+        let trace = TemporaryTrace()
+        let backend = ToyBackend()
+        backend.clientWrites = []
+        let result = try trace.record(on: backend) { client in
+            try client.run(2)
+            store(0x77, at: 0x6010, in: client)
+            backend.clientWritesOfNextRun = [6..<7]
+            try client.run(2)
+        }
+        let events = try trace.read().events
+        #expect(events.writes.filter(\.isRawStore).map(\.offset) == [0x6000])
+        #expect(result.grade.level == .exitsOnly)
+        #expect(result.grade.reasons == [.writeDuringRun(object: 0, step: 3)])
+    }
 }
