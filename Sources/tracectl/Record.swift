@@ -91,7 +91,8 @@ struct Record: ParsableCommand {
     var output: String
 
     @Argument(
-        parsing: .postTerminator, help: "A client of libnvmm to run and record, after --: its own output stays as it is.")
+        parsing: .postTerminator,
+        help: "A client of libnvmm to run and record, after --: its own output stays as it is.")
     var command: [String] = []
 
     func validate() throws {
