@@ -20,12 +20,12 @@ struct StatisticsCollector {
     private var vcpus: [UInt32: Tally] = [:]
     private var parts = [TraceStatistics.PartCount](repeating: .init(part: ""), count: VCPUState.parts.count)
     private var clockAdvances: UInt64 = 0
+    private var getStateMisses: UInt64 = 0
 
     mutating func add(_ block: ExitBlock) {
         let steps = UInt64(block.stepCount)
         statistics.steps.count &+= steps
         statistics.calls.run &+= steps
-        statistics.calls.systemCalls &+= steps
         var instructions: UInt64 = 0
         for retired in block.retired { instructions &+= retired }
         statistics.steps.instructions &+= instructions
@@ -59,7 +59,7 @@ struct StatisticsCollector {
         switch call.kind {
         case .getState:
             statistics.calls.getState &+= count
-            if call.cost == .systemCall { statistics.calls.systemCalls &+= count }
+            if call.cost == .systemCall { getStateMisses &+= count }
             self.count(call.flags, count, call.cost == .commPage ? \.hits : \.misses)
         case .setState:
             statistics.calls.setState &+= count
@@ -113,7 +113,9 @@ struct StatisticsCollector {
     }
 
     /// The counts so far, sorted, with what the trace's own totals say.
-    func result(_ totals: TraceTotals, clock: UInt64) -> TraceStatistics {
+    ///
+    /// - Parameter hasSlices: the recorder cut the client's runs into slices, which end with NONE as nothing else does.
+    func result(_ totals: TraceTotals, clock: UInt64, hasSlices: Bool) -> TraceStatistics {
         var result = statistics
         result.steps.clock = clock
         result.keyframeCount = totals.keyframeCount
@@ -122,7 +124,14 @@ struct StatisticsCollector {
         result.memoryWrites.byteCount = totals.memoryWriteBytes
         // An advance of the clock is no call of NVMM's.
         result.calls.machine = totals.machineEvents &- min(clockAdvances, totals.machineEvents)
-        result.calls.systemCalls &+= result.calls.machine
+        result.calls.slices = hasSlices ? exits[ExitReason.none.code]?.count ?? 0 : 0
+        result.calls.run &-= min(result.calls.slices, result.calls.run)
+        let always = result.calls.run &+ result.calls.machine
+        result.calls.systemCalls = always &+ getStateMisses
+        result.calls.underInterface.commPageForStateAndEvents = result.calls.systemCalls
+        result.calls.underInterface.commPageForState = result.calls.systemCalls &+ result.calls.inject
+        result.calls.underInterface.noCommPage =
+            always &+ result.calls.getState &+ result.calls.setState &+ result.calls.inject
         result.exits = exits.filter { $0.value.count > 0 }.sorted { $0.key < $1.key }.map {
             .init(
                 code: $0.key, reason: ExitReason.name(ofCode: $0.key) ?? "INVALID", count: $0.value.count,

@@ -93,8 +93,21 @@ public struct TraceStatistics: Hashable, Codable, Sendable {
         public var machine: UInt64 = 0
         /// What all of these cost under the comm-page ABI: each run, each machine call, each getstate that missed.
         public var systemCalls: UInt64 = 0
+        /// Slices between which a library passed the turn on inside a run of its client; no calls, and not in ``run``.
+        public var slices: UInt64 = 0
+        public var underInterface = UnderInterface()
         /// By part of the state, in the order of the flag bits.
         public var parts: [PartCount] = []
+    }
+
+    /// What the same run would have cost in system calls with less of a comm page.
+    public struct UnderInterface: Hashable, Codable, Sendable {
+        /// Every getstate, setstate and inject is a call.
+        public var noCommPage: UInt64 = 0
+        /// State goes through the page: a getstate that hits and a setstate are loads and stores; inject is a call.
+        public var commPageForState: UInt64 = 0
+        /// NVMM's: inject is a store too. The same as ``Calls/systemCalls``.
+        public var commPageForStateAndEvents: UInt64 = 0
     }
 
     public struct PartCount: Hashable, Codable, Sendable {
@@ -116,6 +129,8 @@ extension TraceStatistics {
         var collector = StatisticsCollector()
         let problems = try reader.scanExits([.injections, .calls, .gpas, .steps, .retired, .time]) { collector.add($0) }
         if let first = problems.first { throw first }
-        self = collector.result(reader.totals, clock: reader.keyframes.last?.clock ?? 0)
+        self = collector.result(
+            reader.totals, clock: reader.keyframes.last?.clock ?? 0,
+            hasSlices: reader.header.parameters.contains { $0.key == TraceHeader.Parameter.sliceInstructions })
     }
 }

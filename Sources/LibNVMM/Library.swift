@@ -41,6 +41,9 @@ final class Library: @unchecked Sendable {
         do throws(TraceWriteError) {
             // Clients of libnvmm store into guest memory as they like: nothing announces it.
             var options = RecorderOptions(level: .replay, rawStoreCheck: .always, tool: "libnvmm")
+            options.parameters = [
+                .init(key: TraceHeader.Parameter.sliceInstructions, value: "\(TurnTakingVCPU.sliceInstructions)")
+            ]
             if Self.environment("NVMM_TRACE_LEVEL") == "exits" { options.level = .exits }
             if let every = Self.environment("NVMM_TRACE_KEYFRAME_EVERY").flatMap({ UInt64($0) }), every > 0 {
                 options.keyframeEverySteps = every

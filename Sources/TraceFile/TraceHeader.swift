@@ -29,6 +29,10 @@ public struct TraceHeader: Equatable, Sendable {
     public var recordsTime: Bool
 
     public struct Parameter: Hashable, Sendable {
+        /// Key of the instructions after which a library lets another VCPU run inside a run of its client: steps that
+        /// end with NONE are such slices, and no runs of the client's.
+        public static let sliceInstructions = "slice-instructions"
+
         public var key: String
         public var value: String
         public init(key: String, value: String) {

@@ -63,6 +63,21 @@ private func calls(_ calls: TraceStatistics.Calls) -> [String] {
             ("stop", [grouped(calls.stop)]), ("machine and configuration", [grouped(calls.machine)]),
         ])
     lines.append("  \(grouped(all)) in all, \(grouped(calls.systemCalls)) of them system calls under the comm-page ABI")
+    if calls.slices > 0 {
+        lines.append("  \(counted(calls.slices, "time")) a VCPU passed its turn on inside a run, unseen by the client")
+    }
+    let interfaces = calls.underInterface
+    func saved(_ count: UInt64) -> String { grouped(interfaces.noCommPage &- min(count, interfaces.noCommPage)) }
+    lines += table(
+        "system calls with", ["count", "saved"],
+        [
+            ("no comm page", [grouped(interfaces.noCommPage), "0"]),
+            ("a comm page for state", [grouped(interfaces.commPageForState), saved(interfaces.commPageForState)]),
+            (
+                "a comm page for state and events",
+                [grouped(interfaces.commPageForStateAndEvents), saved(interfaces.commPageForStateAndEvents)]
+            ),
+        ])
     lines += table(
         "comm page by part", ["hits", "misses", "sets", "commits"],
         calls.parts.map { ($0.part, [grouped($0.hits), grouped($0.misses), grouped($0.sets), grouped($0.commits)]) })

@@ -63,6 +63,19 @@ import Tracer
         #expect(halts - 1...halts ~= Int(statistics.events[0].count))
     }
 
+    @Test func `slices inside a client's run are no calls of the client`() throws {
+        var options = RecorderOptions()
+        let plain = try TraceStatistics(of: RecordedTrace(steps: 30, options).reader)
+        options.parameters = [.init(key: TraceHeader.Parameter.sliceInstructions, value: "3")]
+        let sliced = try TraceStatistics(of: RecordedTrace(steps: 30, options).reader)
+        let slices = try #require(plain.exits.first { $0.reason == "NONE" }).count
+        #expect(slices > 0)
+        #expect(plain.calls.slices == 0)
+        #expect(sliced.calls.slices == slices)
+        #expect(sliced.calls.run == plain.calls.run - slices)
+        #expect(sliced.calls.systemCalls == plain.calls.systemCalls - slices)
+    }
+
     @Test func `calls are accounted as the comm page serves them`() throws {
         let trace = try RecordedTrace { client in
             try client.run(1)  // OUT: getstate hit, setstate
@@ -80,6 +93,10 @@ import Tracer
         #expect(calls.run == 2)
         #expect(calls.machine == 3)  // hva map, gpa map, create VCPU
         #expect(calls.systemCalls == 2 + 3 + 1)
+        #expect(calls.slices == 0)
+        #expect(calls.underInterface.commPageForStateAndEvents == 6)
+        #expect(calls.underInterface.commPageForState == 6 + calls.inject)
+        #expect(calls.underInterface.noCommPage == 2 + 3 + calls.getState + calls.setState + calls.inject)
         let gprs = try #require(calls.parts.first { $0.part == "gprs" })
         #expect((gprs.hits, gprs.misses, gprs.sets, gprs.commits) == (1, 1, 2, 1))
         let fpu = try #require(calls.parts.first { $0.part == "fpu" })

@@ -10,6 +10,7 @@ first() { sed -n '1s/[0-9,]* steps/steps/p'; }
 
 tracectl record -o hello.vmtrace -- ./hello
 tracectl replay hello.vmtrace | first
+tracectl stats hello.vmtrace | sed -n '/^system calls with/,/events/p'
 echo "== the command's status is ours"
 tracectl record -o status.vmtrace -- sh -c './hello; exit 7'
 echo "status $?"
