@@ -17,10 +17,15 @@ extension PC {
     }
 
     func updateLines() {
-        setLine(1, keyboard.interruptLine)
-        setLine(4, serial.interruptLine)
-        setLine(8, clock.interruptLine)
-        setLine(14, disk.interruptLine)
+        let levels: UInt16 =
+            (keyboard.interruptLine ? 1 << 1 : 0) | (serial.interruptLine ? 1 << 4 : 0)
+            | (clock.interruptLine ? 1 << 8 : 0) | (disk.interruptLine ? 1 << 14 : 0)
+        // Nearly always nothing has changed, and this comes twice an exit.
+        let changed = (lineLevels ^ levels) & 0b0100_0001_0001_0010
+        guard changed != 0 else { return }
+        for line in [1, 4, 8, 14] where changed & 1 << UInt16(line) != 0 {
+            setLine(line, levels & 1 << UInt16(line) != 0)
+        }
     }
 
     private func setLine(_ line: Int, _ level: Bool) {

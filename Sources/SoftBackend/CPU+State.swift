@@ -103,7 +103,49 @@ extension CPU {
 
     // MARK: - What a run does around the loop
 
-    mutating func takePendingDelivery() -> VCPUEvent? {
+    /// `nvmm_vcpu_run`. The order is that of NVMM's kernel side: return early, commit, forget what was cached, inject,
+    /// enter.
+    ///
+    /// - Parameter clock: the machine's, at entry.
+    mutating func run(
+        _ commPage: CommPage, clock: UInt64, fault: InjectedFault, budget: UInt64
+    ) throws(VCPUError) -> RunResult {
+        if commPage.stop {
+            commPage.stop = false
+            return RunResult(exit: VCPUExit(reason: .stopped), kind: .returnedEarly, retired: 0)
+        }
+        let commit = commPage.stateCommit
+        commPage.stateCommit = []
+        install(commit, from: commPage.state, clock: clock)
+        commPage.stateWanted = []
+        commPage.stateCached = []
+        var event = takePendingDelivery()
+        if commPage.eventCommit {
+            commPage.eventCommit = false
+            let injected = commPage.event
+            guard injected.isValid else {
+                commPage.stop = false
+                throw .badEvent(injected)
+            }
+            // An injection replaces an event that was still pending.
+            event = injected
+            if injected.kind == .interrupt, injected.vector == 2 { nmiWindow = true }
+        }
+        self.fault = fault
+        clockAtEntry = clock
+        let reason = enter(event: event, budget: budget)
+        let provided = reason.providedState
+        if !provided.isEmpty {
+            extract(provided, into: &commPage.state, clock: clock &+ retired)
+            commPage.stateCached = provided
+        }
+        // A budget ends a run where the client sees no exit: a stop that came meanwhile is the next run's.
+        if reason != .none { commPage.stop = false }
+        let state = ExitState(rflags: rflags, cr8: cr8, interrupt: interruptState)
+        return RunResult(exit: VCPUExit(reason: reason, state: state), retired: retired)
+    }
+
+    private mutating func takePendingDelivery() -> VCPUEvent? {
         defer { pendingDelivery = nil }
         return pendingDelivery
     }

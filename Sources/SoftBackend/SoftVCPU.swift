@@ -48,45 +48,14 @@ final class SoftVCPU: VCPU {
         commPage.stateCached.formUnion(wanted)
     }
 
-    /// The order is that of NVMM's kernel side: return early, commit, forget what was cached, inject, enter.
     func run(budget: UInt64?) throws(VCPUError) -> RunResult {
         guard !isDestroyed else { throw .destroyed }
-        if commPage.stop {
-            commPage.stop = false
-            return RunResult(exit: VCPUExit(reason: .stopped), kind: .returnedEarly, retired: 0)
-        }
-        let commit = commPage.stateCommit
-        commPage.stateCommit = []
-        cpu.install(commit, from: commPage.state, clock: machine.clock)
-        commPage.stateWanted = []
-        commPage.stateCached = []
-        var event = cpu.takePendingDelivery()
-        if commPage.eventCommit {
-            commPage.eventCommit = false
-            let injected = commPage.event
-            guard injected.isValid else {
-                commPage.stop = false
-                throw .badEvent(injected)
-            }
-            // An injection replaces an event that was still pending.
-            event = injected
-            if injected.kind == .interrupt, injected.vector == 2 { cpu.nmiWindow = true }
-        }
-        cpu.fault = machine.faultInForce
-        cpu.clockAtEntry = machine.clock
-        let reason = cpu.enter(event: event, budget: budget ?? .max)
-        machine.didRun(retired: cpu.retired)
-        let provided = reason.providedState
-        if !provided.isEmpty {
-            cpu.extract(provided, into: &commPage.state, clock: machine.clock)
-            commPage.stateCached = provided
-        }
-        // A budget ends a run where the client sees no exit: a stop that came meanwhile is the next run's.
-        if reason != .none { commPage.stop = false }
-        return RunResult(exit: VCPUExit(reason: reason, state: exitState), retired: cpu.retired)
+        // One access to the processor for the whole run: each is tracked.
+        let result = try cpu.run(commPage, clock: machine.clock, fault: machine.faultInForce, budget: budget ?? .max)
+        guard result.kind == .entered else { return result }
+        machine.didRun(retired: result.retired ?? 0)
+        return result
     }
-
-    private var exitState: ExitState { ExitState(rflags: cpu.rflags, cr8: cpu.cr8, interrupt: cpu.interruptState) }
 
     func counters() -> [Counter] { cpu.counters() }
 

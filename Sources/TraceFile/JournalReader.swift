@@ -110,48 +110,50 @@ struct JournalReader {
 
     private func step(kind: UInt64, end: Int) throws(TraceError) -> StepRow {
         var row = StepRow()
+        // Passed on and not captured: a captured variable is tracked at each of these reads.
         var place = position + 16
-        func take() throws(TraceError) -> UInt64 {
-            guard place + 8 <= end else { throw damaged }
-            defer { place += 8 }
-            return word(at: place)
-        }
         row.vcpu = UInt32(truncatingIfNeeded: kind >> 32)
         row.flags = kind >> 16 & 0xFFFF
         row.exit.number = UInt8(truncatingIfNeeded: kind >> 8)
-        row.commit = StateFlags(rawValue: try take())
-        row.cached = StateFlags(rawValue: try take())
-        row.coverage = StateFlags(rawValue: try take())
-        row.clock = try take()
-        row.exit.a = try take()
-        row.exit.b = try take()
-        row.exit.c = try take()
-        row.exit.d = try take()
-        row.exitRFLAGS = try take()
-        row.exitCR8 = try take()
-        row.exitInterrupt = try take()
-        if row.flags & RowFlags.budget != 0 { row.budget = try take() }
+        row.commit = StateFlags(rawValue: try take(&place, end))
+        row.cached = StateFlags(rawValue: try take(&place, end))
+        row.coverage = StateFlags(rawValue: try take(&place, end))
+        row.clock = try take(&place, end)
+        row.exit.a = try take(&place, end)
+        row.exit.b = try take(&place, end)
+        row.exit.c = try take(&place, end)
+        row.exit.d = try take(&place, end)
+        row.exitRFLAGS = try take(&place, end)
+        row.exitCR8 = try take(&place, end)
+        row.exitInterrupt = try take(&place, end)
+        if row.flags & RowFlags.budget != 0 { row.budget = try take(&place, end) }
         if row.flags & RowFlags.event != 0 {
-            row.eventWord = try take()
-            row.eventError = try take()
+            row.eventWord = try take(&place, end)
+            row.eventError = try take(&place, end)
         }
-        if row.flags & RowFlags.retired != 0 { row.retired = try take() }
+        if row.flags & RowFlags.retired != 0 { row.retired = try take(&place, end) }
         if row.flags & RowFlags.time != 0 {
-            row.guestTime = try take()
-            row.vmmTime = try take()
+            row.guestTime = try take(&place, end)
+            row.vmmTime = try take(&place, end)
         }
         if !row.commit.isEmpty {
-            row.commitMask = WordMask(low: try take(), high: try take())
+            row.commitMask = WordMask(low: try take(&place, end), high: try take(&place, end))
             guard row.commitMask.isSubset(of: WordMask(parts: row.commit)) else { throw damaged }
             row.commitValues = place
             place += 8 * (row.commitMask.low.nonzeroBitCount + row.commitMask.high.nonzeroBitCount)
             guard place <= end else { throw damaged }
         }
-        row.stateMask = WordMask(low: try take(), high: try take())
+        row.stateMask = WordMask(low: try take(&place, end), high: try take(&place, end))
         guard row.stateMask.isSubset(of: WordMask(parts: row.coverage)) else { throw damaged }
         row.stateValues = place
         place += 8 * (row.stateMask.low.nonzeroBitCount + row.stateMask.high.nonzeroBitCount)
         guard place == end, row.exit.reason != nil else { throw damaged }
         return row
+    }
+
+    private func take(_ place: inout Int, _ end: Int) throws(TraceError) -> UInt64 {
+        guard place + 8 <= end else { throw damaged }
+        place += 8
+        return word(at: place - 8)
     }
 }
