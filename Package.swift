@@ -72,7 +72,7 @@ let package = Package(
         .executableTarget(
             name: "tracectl",
             dependencies: [
-                "Analysis", "NVMM", "ReferenceVMM", "Replay", "SoftBackend", "TraceFile", "Tracer",
+                "Analysis", "LibNVMM", "NVMM", "ReferenceVMM", "Replay", "SoftBackend", "TraceFile", "Tracer",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "SystemPackage", package: "swift-system"),
             ],

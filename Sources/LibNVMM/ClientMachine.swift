@@ -12,6 +12,8 @@ final class ClientMachine: @unchecked Sendable {
     /// Seconds since 1970.
     let creationTime: time_t
 
+    private let registry: MachineRegistry
+    private let registered: Int32
     private let lock = PlainLock()
     private var mappings: [HVAMapping] = []
     private var areas: [Area] = []
@@ -31,12 +33,31 @@ final class ClientMachine: @unchecked Sendable {
         var protection: Protection
     }
 
-    init(id: UInt32, machine: TurnTakingMachine, capability: Capability) {
+    /// - Parameter registered: what ``MachineRegistry/claim(from:)`` gave with the number.
+    init(
+        id: UInt32, registered: Int32, in registry: MachineRegistry, machine: TurnTakingMachine, capability: Capability
+    ) {
         self.id = id
+        self.registered = registered
+        self.registry = registry
         self.machine = machine
         self.capability = capability
         creationTime = time(nil)
+        publish()
     }
+
+    /// Lock held, or not yet shared.
+    private func publish() { registry.publish(described, in: registered) }
+
+    private var described: MachineRegistry.Entry {
+        MachineRegistry.Entry(
+            id: id, vcpuCount: UInt32(vcpus.count),
+            memoryBytes: mappings.reduce(0) { $0 + UInt64($1.byteCount) }, process: getpid(),
+            seconds: Int64(creationTime))
+    }
+
+    /// What the registry says of this machine, also where there is none.
+    var entry: MachineRegistry.Entry { lock.during { described } }
 
     // MARK: - VCPUs
 
@@ -45,6 +66,7 @@ final class ClientMachine: @unchecked Sendable {
             let vcpu = ClientVCPU(
                 try mapping { () throws(MachineError) in try machine.createVCPU(id: id) }, machine: machine)
             vcpus[id] = vcpu
+            publish()
             return vcpu
         }
     }
@@ -61,7 +83,10 @@ final class ClientMachine: @unchecked Sendable {
         try vcpu.whileStill { () throws(ErrorNumber) in
             try mapping { () throws(MachineError) in try machine.destroyVCPU(id: id) }
         }
-        lock.during { vcpus[id] = nil }
+        lock.during {
+            vcpus[id] = nil
+            publish()
+        }
         return vcpu
     }
 
@@ -74,11 +99,9 @@ final class ClientMachine: @unchecked Sendable {
             areas = []
             for mapping in mappings { try? machine.hvaUnmap(mapping.object) }
             mappings = []
+            registry.release(registered)
         }
     }
-
-    var vcpuCount: UInt32 { lock.during { UInt32(vcpus.count) } }
-    var memoryBytes: UInt64 { lock.during { mappings.reduce(0) { $0 + UInt64($1.byteCount) } } }
 
     // MARK: - Memory
 
@@ -92,6 +115,7 @@ final class ClientMachine: @unchecked Sendable {
             }
             let object = try mapping { () throws(MachineError) in try machine.hvaMap(byteCount: count, at: hva) }
             mappings.append(HVAMapping(hva: hva, byteCount: count, object: object))
+            publish()
         }
     }
 
@@ -103,6 +127,7 @@ final class ClientMachine: @unchecked Sendable {
             }
             try mapping { () throws(MachineError) in try machine.hvaUnmap(mappings[place].object) }
             mappings.remove(at: place)
+            publish()
         }
     }
 

@@ -38,11 +38,15 @@ import NVMM
         }
         guard let data = unsafe data else { throw ErrorNumber(EFAULT) }
         let info = unsafe data.assumingMemoryBound(to: nvmm_ctl_mach_info.self)
-        let machine = try Library.shared.machine(unsafe info.pointee.machid)
-        unsafe info.pointee.nvcpus = machine.vcpuCount
-        unsafe info.pointee.nram = machine.memoryBytes
-        unsafe info.pointee.pid = getpid()
-        unsafe info.pointee.time = machine.creationTime
+        let id = unsafe info.pointee.machid
+        guard id < MachineRegistry.machinesMax else { throw ErrorNumber(EINVAL) }
+        // One's own machine is known without a registry too.
+        let own = try? Library.shared.machine(id).entry
+        guard let entry = own ?? Library.shared.registry.entry(id) else { throw ErrorNumber(ENOENT) }
+        unsafe info.pointee.nvcpus = entry.vcpuCount
+        unsafe info.pointee.nram = entry.memoryBytes
+        unsafe info.pointee.pid = entry.process
+        unsafe info.pointee.time = Int(entry.seconds)
     }
 }
 

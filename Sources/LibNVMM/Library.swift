@@ -12,12 +12,13 @@ import Tracer
 final class Library: @unchecked Sendable {
     static let shared = Library()
 
-    static let machinesMax = 128
+    static let machinesMax = Int(MachineRegistry.machinesMax)
 
+    let registry = MachineRegistry()
     private let lock = PlainLock()
     private var backend: (any Backend)?
     private var recorder: Recorder?
-    /// By machine number. The numbers of destroyed machines are given out again, the lowest first.
+    /// By machine number, which is one of all processes. The lowest free one is given out.
     private var machines: [ClientMachine?] = Array(repeating: nil, count: machinesMax)
 
     /// `nvmm_init`: the backend that `NVMM_BACKEND` names, recorded where `NVMM_TRACE` names a file.
@@ -86,13 +87,21 @@ final class Library: @unchecked Sendable {
     func createMachine() throws(ErrorNumber) -> ClientMachine {
         let backend = try ready()
         return try lock.during { () throws(ErrorNumber) in
-            guard let slot = machines.firstIndex(where: { $0 == nil }) else { throw ErrorNumber(ENOBUFS) }
-            let machine = ClientMachine(
-                id: UInt32(slot), machine: TurnTakingMachine(try mapping { () throws(MachineError) in
-                    try backend.createMachine()
-                }), capability: backend.capability)
-            machines[slot] = machine
-            return machine
+            // Where there is no registry, only what this process has counts.
+            let first = registry.folder == nil ? machines.firstIndex { $0 == nil } ?? Self.machinesMax : 0
+            guard let claim = registry.claim(from: UInt32(first)) else { throw ErrorNumber(ENOBUFS) }
+            do throws(ErrorNumber) {
+                let machine = ClientMachine(
+                    id: claim.id, registered: claim.file, in: registry,
+                    machine: TurnTakingMachine(
+                        try mapping { () throws(MachineError) in try backend.createMachine() }),
+                    capability: backend.capability)
+                machines[Int(claim.id)] = machine
+                return machine
+            } catch {
+                registry.release(claim.file)
+                throw error
+            }
         }
     }
 

@@ -10,4 +10,7 @@ build() {
 }
 
 # alone [NAME=VALUE...] PROGRAM: with nothing of Swift or of the checkout in its environment.
-alone() { env -i LD_LIBRARY_PATH="$prefix/lib" timeout 60 env "$@"; }
+alone() { env -i LD_LIBRARY_PATH="$prefix/lib" NVMM_RUNTIME_DIR="$NVMM_RUNTIME_DIR" timeout 60 env "$@"; }
+
+# Machines of other cases, which run at the same time, have numbers of their own.
+export NVMM_RUNTIME_DIR=$PWD/runtime
