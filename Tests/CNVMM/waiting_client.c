@@ -1,4 +1,4 @@
-// Makes two machines and waits for the end of its input; with an argument asks about the machine of that number instead.
+// Makes two machines and waits for the end of its input; with an argument asks about the machine of that number.
 #define _DEFAULT_SOURCE
 #include <nvmm.h>
 #include <err.h>

@@ -58,4 +58,51 @@ import Testing
             }
         }
     }
+
+    @Test func `what is taken for a choice of the processor is no wider than that`() {
+        let call = HostRow(mnemonic: "CALL", size: 64, mode: .bits64)
+        var test = OracleCase(mode: .bits64)
+        test.state.gprs[4] = 0x2000_5000
+        var host = OracleOutcome(), guest = OracleOutcome()
+        func explains(_ row: HostRow, _ fields: String...) -> Bool {
+            ImplementationChoices.explains(row, test, host: host, guest: guest, fields: fields)
+        }
+        // The target is refused here, the push there.
+        (host.vector, host.cr2, guest.vector) = (14, 0x2000_4FF8, 13)
+        #expect(explains(call, "vector"))
+        #expect(!explains(call, "vector", "RIP"))
+        #expect(!explains(HostRow(mnemonic: "JMP", size: 64, mode: .bits64), "vector"))
+        host.cr2 = 0x2000_5000
+        #expect(!explains(call, "vector"))
+        (host.vector, guest.vector) = (13, 14)
+        #expect(!explains(call, "vector"))
+
+        // The first word of a far call.
+        let far = HostRow(mnemonic: "CALL far", size: 16, mode: .bits16)
+        test = OracleCase(mode: .bits16)
+        (test.state.ss, test.state.gprs[4]) = (0x47, 2)
+        (host.vector, guest.vector) = (12, 12)
+        (host.changes, host.changeCount) = ([OracleChange(offset: 0, value: 7)], 1)
+        #expect(explains(far, "memory"))
+        host.changes = [OracleChange(offset: 2, value: 7)]
+        #expect(!explains(far, "memory"))
+
+        // A page that the guest has nothing at, and one in the windows.
+        (host.vector, guest.vector, host.errorCode, guest.errorCode) = (14, 14, 5, 4)
+        host.cr2 = 0xFFFF_FFFF_8000_0000
+        #expect(explains(call, "error code"))
+        host.cr2 = 0x2000_8000
+        #expect(!explains(call, "error code"))
+
+        // The code of the next case.
+        test = OracleCase(mode: .bits64)
+        test.runsToHalt = true
+        host = OracleOutcome()
+        host.state.rip = Window.entry(slot: 3, cs: 0x33) + 2
+        #expect(ImplementationChoices.strayed(test, slot: 2, slots: 512, host))
+        #expect(!ImplementationChoices.strayed(test, slot: 3, slots: 512, host))
+        #expect(!ImplementationChoices.strayed(test, slot: 2, slots: 3, host))
+        host.state.rip += 40
+        #expect(!ImplementationChoices.strayed(test, slot: 2, slots: 512, host))
+    }
 }
