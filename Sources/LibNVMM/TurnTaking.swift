@@ -59,7 +59,9 @@ final class TurnTakingMachine: Machine {
 /// A VCPU that gives way to the others of its machine every ``sliceInstructions``, unseen by its client.
 final class TurnTakingVCPU: VCPU {
     /// Few enough that two VCPUs waiting for each other get on, many enough that passing the turn costs nothing.
-    static let sliceInstructions: UInt64 = 10_000
+    /// A prime: a wait loop whose length divides the slice would always be left at the same instruction, with the lock
+    /// held that the others need (SeaBIOS's, of eight instructions, at 10,000).
+    static let sliceInstructions: UInt64 = 9_973
 
     private let inner: any VCPU
     private let turns: TurnLock
