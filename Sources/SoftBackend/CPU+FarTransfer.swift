@@ -24,10 +24,11 @@ extension CPU {
             offset &= 0xFFFF
         }
         if hasRealSegments {
+            var stack = currentStack
+            if isCall { try checkRoom(stack, byteCount: 2 * i.bytes) }
             guard offset < codeEnd else { throw .generalProtection(0) }
             if isCall {
-                var stack = currentStack
-                try pushReturn(&stack, i)
+                try pushReturn(&stack, i, width: i.width)
                 setStackPointer(stack.pointer)
             }
             setRealCode(selector)
@@ -56,11 +57,10 @@ extension CPU {
         guard target.isPresent else { throw .notPresent(code) }
     }
 
+    /// There must be room: SDM vol. 2, CALL, has #SS(0) before #GP(0) of the target, and that before any push.
     private mutating func pushReturn(
-        _ stack: inout PendingStack, _ i: borrowing DecodedInstruction, width: UInt8? = nil
+        _ stack: inout PendingStack, _ i: borrowing DecodedInstruction, width: UInt8
     ) throws(Interruption) {
-        let width = width ?? i.width
-        try checkRoom(stack, byteCount: 2 << UInt64(width))
         try push(&stack, UInt64(segments[SegmentRegister.cs.rawValue].selector), width: width)
         try push(&stack, nextRIP(i), width: width)
     }
@@ -70,8 +70,9 @@ extension CPU {
         isCall: Bool
     ) throws(Interruption) {
         var target = found
-        try checkTarget(offset, target)
         var stack = currentStack
+        if isCall { try checkRoom(stack, byteCount: 2 << UInt64(width)) }
+        try checkTarget(offset, target)
         if isCall { try pushReturn(&stack, i, width: width) }
         try markAccessed(&target)
         if isCall { setStackPointer(stack.pointer) }

@@ -102,9 +102,11 @@ enum CoverageDocument {
             "*TCG* compares a system image with `qemu-system-x86_64 -accel tcg` at every stop point; *manual*"
                 + " is a direct",
             "test of what SDM or NVMM say. Where an oracle and the manual disagree the manual decides: see the head of",
-            "`TCGOracleTests.swift` for TCG. On the host INT1 is left out: some hypervisors give its own"
-                + " address as return",
-            "address; so are 16-bit near branches in 64-bit mode, in which SDM and APM differ.", "",
+            "`TCGOracleTests.swift` for TCG, and `ImplementationChoices.swift` for the host. On the host INT1 is left"
+                + " out:",
+            "some hypervisors give its own address as return address; so are 16-bit near branches in 64-bit mode, in"
+                + " which",
+            "SDM and APM differ.", "",
             "## Rules and their tests", "", "| rule | test | file |", "|---|---|---|",
         ]
         lines += NamedRules.all.map { "| \($0.rule) | \($0.test) | \($0.file) |" }

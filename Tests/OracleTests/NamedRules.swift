@@ -85,6 +85,13 @@ enum NamedRules {
             "writes to MSRs that must fault", "changing EFER.LME while paging is on is #GP", "ManualDecisionTests.swift"
         ),
         NamedRule(
+            "near CALL: target, then push",
+            "a near CALL beyond the limit is #GP, also where the push would fault", "ManualDecisionTests.swift"),
+        NamedRule(
+            "far CALL: room, target, then pushes",
+            "a far CALL with room for one word is #SS, whatever its target, and pushes nothing",
+            "ManualDecisionTests.swift"),
+        NamedRule(
             "STI and MOV SS shadow", "STI and MOV SS cast a shadow over one instruction",
             "WindowAndInjectionTests.swift"),
         NamedRule(

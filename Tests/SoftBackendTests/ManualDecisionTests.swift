@@ -84,7 +84,38 @@ import Testing
         #expect(trap.stackSlot(2, byteCount: 4) & 0x1_0000 == 0)
     }
 
-    // SDM vol. 2, CALL: the target is checked before the return address is pushed.
+    // SDM vol. 2, CALL: the target is checked before the return address is pushed; an AMD processor pushes first.
+    @Test func `a near CALL beyond the limit is #GP, also where the push would fault`() throws {
+        let guest = try protectedGuest(level: 3)
+        guest.change {
+            $0[.cs].limit = 0xFFFF
+            $0[.ss].limit = 0x5FFF
+            $0[.rsp] = 0x6004
+            $0[.rax] = 0x1_0000
+        }
+        try guest.run([0xFF, 0xD0])  // call eax
+        guest.expectFault(13, 0)
+    }
+
+    // SDM vol. 2, CALL: room for both words is checked before the target, and that before the first is pushed.
+    @Test func `a far CALL with room for one word is #SS, whatever its target, and pushes nothing`() throws {
+        for limit: UInt32 in [0xFFFF, 0xFFF] {
+            let guest = try protectedGuest(level: 3)
+            try guest.setDescriptor(
+                GuestSelector.scratch, GuestDescriptor.segment(limit: limit, access: 0xFA, flags: 4))
+            try guest.write32(0x1234, at: 0)
+            guest.change {
+                $0[.ss].limit = 0xFFFF
+                $0[.rsp] = 4
+            }
+            let selector = GuestSelector.scratch | 3
+            try guest.run([0x9A, 0x00, 0x81, 0, 0, UInt8(selector & 0xFF), UInt8(selector >> 8)])
+            guest.expectFault(12, 0)
+            #expect(guest.read32(0) == 0x1234)
+        }
+    }
+
+    // SDM vol. 2, CALL, has #GP(0) for such a target and leaves open when; the order is that of a limit.
     @Test func `a CALL to a target that is not canonical pushes nothing`() throws {
         let guest = try longGuest()
         guest.change { $0[.rax] = 0x8000_0000_0000_0000 }
