@@ -31,14 +31,12 @@ final class GuestOracle {
         _ = machine.takeDirtyPages(of: ram)
     }
 
-    /// Runs the cases one by one; the i-th stands in slot i, as on the host.
-    func run(_ cases: ArraySlice<OracleCase>) throws -> [OracleOutcome] {
+    /// Runs the cases one by one; the i-th stands in slot `firstSlot` + i, as on the host.
+    func run(_ cases: ArraySlice<OracleCase>, firstSlot: Int = 0) throws -> [OracleOutcome] {
         var code = [UInt8](repeating: 0xF4, count: Window.byteCount)
         for (slot, test) in cases.enumerated() {
-            code.replaceSubrange(
-                (slot * Window.slotBytes + Window.slotEntry)..<(slot * Window.slotBytes + Window.slotEntry
-                    + test.code.count),
-                with: test.code)
+            let start = (firstSlot + slot) * Window.slotBytes + Window.slotEntry
+            code.replaceSubrange(start..<start + test.code.count, with: test.code)
         }
         try machine.write(ram, at: HostCaseLayout.code, bytes: code)
         return try cases.map { try run($0) }

@@ -34,17 +34,18 @@ import CHostOracle
     /// What the data window holds before the patches of a case: the same on the host and in the guest.
     static let pristine: [UInt8] = (0..<Window.byteCount).map { UInt8(truncatingIfNeeded: ($0 &* 167) >> 3 ^ $0 &* 29) }
 
-    /// Runs up to ``Window/casesMax`` cases; the i-th stands in slot i.
+    /// Runs up to ``Window/casesMax`` cases; the i-th stands in slot `firstSlot` + i, and HLT in all others.
     ///
     /// - Returns: an outcome for each that ran; fewer than asked for where one hung or killed the child.
-    func run(_ cases: ArraySlice<OracleCase>) -> [OracleOutcome] {
+    func run(_ cases: ArraySlice<OracleCase>, firstSlot: Int = 0) -> [OracleOutcome] {
+        precondition(firstSlot >= 0 && firstSlot + cases.count <= Window.casesMax)
         let places = unsafe host_oracle_cases(oracle)!
         let code = unsafe host_oracle_code(oracle)!
+        unsafe code.update(repeating: 0xF4, count: Window.byteCount)
         for (slot, test) in cases.enumerated() {
-            // SAFETY: slot < casesMax, code is cut to its slot, patches to their room by the generator's contract,
-            // which the preconditions hold.
-            let slotStart = unsafe code + slot * Window.slotBytes
-            unsafe slotStart.update(repeating: 0xF4, count: Window.slotBytes)
+            // SAFETY: firstSlot + slot < casesMax, code is cut to its slot, patches to their room by the generator's
+            // contract, which the preconditions hold.
+            let slotStart = unsafe code + (firstSlot + slot) * Window.slotBytes
             precondition(test.code.count <= Window.slotBytes - Window.slotEntry && test.patches.count <= 3)
             for (index, byte) in test.code.enumerated() { unsafe slotStart[Window.slotEntry + index] = byte }
             unsafe Self.store(test, to: places + slot)

@@ -41,7 +41,7 @@ enum OracleSettings {
     func `user-mode instructions do what the host processor does, for long`() throws {
         let comparison = try HostComparison(host: #require(HostOracle()), backend: SoftBackend())
         let end = Date().addingTimeInterval(OracleSettings.soakSeconds)
-        var seed = OracleSettings.seed, cases = 0
+        var seed = OracleSettings.seed, cases = 0, choices = 0, strays = 0
         while Date() < end {
             seed &+= 1
             var results: [HostRowResult] = []
@@ -49,9 +49,13 @@ enum OracleSettings {
                 results.append(try comparison.run(row, forms, seed: seed, cases: OracleSettings.casesPerRow))
             }
             cases += results.reduce(0) { $0 + $1.cases }
+            choices += results.reduce(0) { $0 + $1.choices }
+            strays += results.reduce(0) { $0 + $1.strays }
             report(results.filter { $0.differing > 0 })
         }
-        print("host oracle soak: \(cases) cases up to seed \(seed)")
+        print(
+            "host oracle soak: \(cases) cases up to seed \(seed), \(choices) choices of the processor, "
+                + "\(strays) strays run again")
     }
 
     @Test func `an instruction that CPUID does not offer raises #UD, or is the older one`() throws {
@@ -98,7 +102,9 @@ enum OracleSettings {
         }
         print(
             "host oracle: \(results.count) rows, \(results.reduce(0) { $0 + $1.cases }) cases, "
-                + "\(results.reduce(0) { $0 + $1.differing }) differences in \(differing.count) rows")
+                + "\(results.reduce(0) { $0 + $1.differing }) differences in \(differing.count) rows, "
+                + "\(results.reduce(0) { $0 + $1.choices }) choices of the processor, "
+                + "\(results.reduce(0) { $0 + $1.strays }) strays run again")
     }
 
     /// The plainest failure of a row: fewest bytes of code, then fewest fields that differ.

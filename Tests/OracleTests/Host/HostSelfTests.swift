@@ -1,5 +1,6 @@
 // The oracle's own tests: the harness must work before it judges anything.
 
+import SoftBackend
 import TestSupport
 import Testing
 
@@ -59,50 +60,123 @@ import Testing
         }
     }
 
-    @Test func `what is taken for a choice of the processor is no wider than that`() {
+    // MARK: - Choices of the processor
+
+    @Test func `a push that faults first is told by the page, and by the target once the stack is elsewhere`() throws {
         let call = HostRow(mnemonic: "CALL", size: 64, mode: .bits64)
         var test = OracleCase(mode: .bits64)
         test.state.gprs[4] = 0x2000_5000
-        var host = OracleOutcome(), guest = OracleOutcome()
-        func explains(_ row: HostRow, _ fields: String...) -> Bool {
-            ImplementationChoices.explains(row, test, host: host, guest: guest, fields: fields)
+        var pair = Self.pair(host: 14, guest: 13)
+        pair.host.errorCode = 6
+        pair.host.cr2 = 0x2000_4FF8
+        var refused = Self.pair(host: 13, guest: 13)
+        func explains(_ pair: OraclePair, _ row: HostRow, again: OraclePair?) -> Bool {
+            ImplementationChoices.explain(pair, row, test) { roomy in
+                #expect(roomy.state.gprs[4] == 0x2000_6400)
+                return again
+            }
         }
-        // The target is refused here, the push there.
-        (host.vector, host.cr2, guest.vector) = (14, 0x2000_4FF8, 13)
-        #expect(explains(call, "vector"))
-        #expect(!explains(call, "vector", "RIP"))
-        #expect(!explains(HostRow(mnemonic: "JMP", size: 64, mode: .bits64), "vector"))
-        host.cr2 = 0x2000_5000
-        #expect(!explains(call, "vector"))
-        (host.vector, guest.vector) = (13, 14)
-        #expect(!explains(call, "vector"))
+        #expect(explains(pair, call, again: refused))
+        #expect(!explains(pair, HostRow(mnemonic: "JMP", size: 64, mode: .bits64), again: refused))
+        // The target is fine on both, or on one; another #GP; other effects; no answer.
+        #expect(!explains(pair, call, again: Self.pair(host: nil, guest: nil)))
+        #expect(!explains(pair, call, again: Self.pair(host: nil, guest: 13)))
+        #expect(!explains(pair, call, again: nil))
+        refused.guest.state.gprs[0] = 1
+        #expect(!explains(pair, call, again: refused))
+        refused = Self.pair(host: 13, guest: 13)
+        // Not only the vector; a read; beside the word that is pushed; a page that can be written; the other way round.
+        var other = pair
+        other.host.state.rip = 1
+        #expect(!explains(other, call, again: refused))
+        other = pair
+        other.host.errorCode = 4
+        #expect(!explains(other, call, again: refused))
+        other = pair
+        other.host.cr2 = 0x2000_5000
+        #expect(!explains(other, call, again: refused))
+        test.state.gprs[4] = 0x2000_5010
+        other.host.cr2 = 0x2000_5008
+        #expect(!explains(other, call, again: refused))
+        test.state.gprs[4] = 0x2000_5000
+        #expect(!explains(OraclePair(host: pair.guest, guest: pair.host), call, again: refused))
+    }
 
-        // The first word of a far call.
+    @Test func `a first word that stays is that of CS, where the second has no room`() {
         let far = HostRow(mnemonic: "CALL far", size: 16, mode: .bits16)
-        test = OracleCase(mode: .bits16)
-        (test.state.ss, test.state.gprs[4]) = (0x47, 2)
-        (host.vector, guest.vector) = (12, 12)
-        (host.changes, host.changeCount) = ([OracleChange(offset: 0, value: 7)], 1)
-        #expect(explains(far, "memory"))
-        host.changes = [OracleChange(offset: 2, value: 7)]
-        #expect(!explains(far, "memory"))
+        var test = OracleCase(mode: .bits16)
+        (test.state.cs, test.state.ss, test.state.gprs[4]) = (0x07, 0x47, 2)
+        func explains(_ row: HostRow, vector: UInt32 = 12, host: [(UInt16, UInt8)], guest: [(UInt16, UInt8)] = [])
+            -> Bool
+        {
+            var pair = Self.pair(host: vector, guest: vector)
+            pair.host.changes = host.map { OracleChange(offset: $0.0, value: $0.1) }
+            pair.guest.changes = guest.map { OracleChange(offset: $0.0, value: $0.1) }
+            (pair.host.changeCount, pair.guest.changeCount) = (host.count, guest.count)
+            return ImplementationChoices.explain(pair, row, test) { _ in nil }
+        }
+        #expect(explains(far, host: [(0, 7), (1, 0)]))
+        #expect(explains(far, host: [(0, 7)]))
+        #expect(!explains(far, host: [(0, 8)]))
+        #expect(!explains(far, host: [(0, 7), (2, 7)]))
+        #expect(!explains(far, host: [(0, 7)], guest: [(1, 0)]))
+        #expect(!explains(far, vector: 13, host: [(0, 7)]))
+        #expect(!explains(HostRow(mnemonic: "CALL", size: 16, mode: .bits16), host: [(0, 7)]))
+        test.state.gprs[4] = 4  // room for both
+        #expect(!explains(far, host: [(2, 7)]))
+        test.state.gprs[4] = 1  // room for none
+        #expect(!explains(far, host: [(0, 7)]))
+    }
 
-        // A page that the guest has nothing at, and one in the windows.
-        (host.vector, guest.vector, host.errorCode, guest.errorCode) = (14, 14, 5, 4)
-        host.cr2 = 0xFFFF_FFFF_8000_0000
-        #expect(explains(call, "error code"))
-        host.cr2 = 0x2000_8000
-        #expect(!explains(call, "error code"))
+    @Test func `a page of the host alone differs in the error code's P, outside of the windows`() {
+        func explains(host: UInt32, guest: UInt32, cr2: UInt64 = 0xFFFF_FFFF_8000_0000, vector: UInt32 = 14) -> Bool {
+            var pair = Self.pair(host: vector, guest: vector)
+            (pair.host.errorCode, pair.guest.errorCode, pair.host.cr2, pair.guest.cr2) = (host, guest, cr2, cr2)
+            return ImplementationChoices.explain(
+                pair, HostRow(mnemonic: "BT", size: 64, mode: .bits64), OracleCase(mode: .bits64)
+            ) { _ in nil }
+        }
+        #expect(explains(host: 5, guest: 4))
+        #expect(explains(host: 7, guest: 6))
+        #expect(!explains(host: 4, guest: 5))
+        #expect(!explains(host: 7, guest: 4))
+        #expect(!explains(host: 1, guest: 0))
+        #expect(!explains(host: 5, guest: 4, cr2: 0x2000_8000))
+        #expect(!explains(host: 5, guest: 4, vector: 13))
+    }
 
-        // The code of the next case.
-        test = OracleCase(mode: .bits64)
-        test.runsToHalt = true
-        host = OracleOutcome()
-        host.state.rip = Window.entry(slot: 3, cs: 0x33) + 2
-        #expect(ImplementationChoices.strayed(test, slot: 2, slots: 512, host))
-        #expect(!ImplementationChoices.strayed(test, slot: 3, slots: 512, host))
-        #expect(!ImplementationChoices.strayed(test, slot: 2, slots: 3, host))
-        host.state.rip += 40
-        #expect(!ImplementationChoices.strayed(test, slot: 2, slots: 512, host))
+    @Test func `a case that came to another's slot is run again with HLT there`() throws {
+        let comparison = try HostComparison(host: #require(HostOracle()), backend: SoftBackend())
+        func make(slot: Int, _ code: [UInt8]) -> OracleCase {
+            var test = OracleCase(mode: .bits64)
+            (test.state.cs, test.state.ss, test.state.gprs[4]) = (0x33, 0x2B, 0x2000_6400)
+            test.state.rip = Window.entry(slot: slot, cs: 0x33)
+            test.code = code
+            test.runsToHalt = true
+            return test
+        }
+        let stray = make(slot: 0, [0xEB, UInt8(Window.slotBytes - 2)])  // jmp to the next slot's entry
+        let batch = [stray, make(slot: 1, [0x48, 0xFF, 0xC0])]  // inc rax
+        let together = try OraclePair(
+            host: comparison.host.run(batch[...])[0], guest: comparison.guest.run(batch[...])[0])
+        #expect(together.host.state.gprs[0] == 1 && together.guest.state.gprs[0] == 1)
+        #expect(together.leftSlot(0, stray))
+        #expect(!together.leftSlot(1, stray))
+        let alone = try #require(try comparison.alone(stray, slot: 0))
+        #expect(alone.host.state.gprs[0] == 0 && alone.guest.state.gprs[0] == 0)
+        #expect(alone.differences(stray).isEmpty)
+        #expect(alone.host.state.rip == Window.entry(slot: 1, cs: 0x33))
+        // It runs where its batch has it.
+        let later = make(slot: 5, [0x48, 0xFF, 0xC0])
+        #expect(try #require(try comparison.alone(later, slot: 5)).host.state.gprs[0] == 1)
+        var single = stray
+        single.runsToHalt = false
+        #expect(!together.leftSlot(0, single))
+    }
+
+    private static func pair(host: UInt32?, guest: UInt32?) -> OraclePair {
+        var pair = OraclePair(host: OracleOutcome(), guest: OracleOutcome())
+        (pair.host.vector, pair.guest.vector) = (host, guest)
+        return pair
     }
 }

@@ -1,67 +1,96 @@
-// Where the host and the backend may differ and both be right: the manual leaves it open, or decides otherwise than this
-// host does, or the two machines differ in what lies around the case. Each situation is told as narrowly as it occurs.
+// Where the host and the backend may differ and both be right: the manual leaves it open, or decides otherwise than
+// this host does, or the two machines differ in what lies around the case. Each situation is told as narrowly as it
+// occurs.
 
+import CHostOracle
 import NVMM
-import TestSupport
 
 enum ImplementationChoices {
-    /// Whether all that differs in an outcome is one of these choices.
-    static func explains(
-        _ row: HostRow, _ test: OracleCase, host: OracleOutcome, guest: OracleOutcome, fields: [String]
-    ) -> Bool {
-        switch fields {
-        case ["vector"]: pushFaultsFirst(row, test, host: host, guest: guest)
-        case ["memory"]: firstPushStays(row, test, host: host, guest: guest)
-        case ["error code"]: isPresentElsewhere(host: host, guest: guest)
+    /// Whether all that differs is one of these choices.
+    ///
+    /// - Parameter alone: runs a variant of the case on both sides.
+    static func explain(
+        _ pair: OraclePair, _ row: HostRow, _ test: OracleCase, alone: (OracleCase) throws -> OraclePair?
+    ) rethrows -> Bool {
+        switch pair.differences(test).map(\.field) {
+        case ["vector"]: try pushFaultsFirst(pair, row, test, alone: alone)
+        case ["memory"]: firstPushStays(pair, row, test)
+        case ["error code"]: isPresentElsewhere(pair)
         default: false
         }
     }
 
-    /// SDM vol. 2A, CALL: a target outside the code segment, or not canonical, is #GP(0) before anything is pushed. AMD's
-    /// processors push first; where that faults too, they report the page.
+    /// SDM vol. 2A, CALL: a near target beyond the limit is #GP(0) before the push. One that is not canonical is #GP(0)
+    /// in the list of exceptions alone, so the order is open; the backend has the same one. AMD's processors push
+    /// first, and where both fail they report the page.
+    ///
+    /// That the push fails is what the host says of a page that no case can write; that the target does, what both say
+    /// once the stack is elsewhere.
     private static func pushFaultsFirst(
-        _ row: HostRow, _ test: OracleCase, host: OracleOutcome, guest: OracleOutcome
-    ) -> Bool {
-        row.mnemonic == "CALL" && guest.vector == 13 && guest.errorCode == 0 && host.vector == 14
-            && firstPush(row, test).contains(host.cr2)
+        _ pair: OraclePair, _ row: HostRow, _ test: OracleCase, alone: (OracleCase) throws -> OraclePair?
+    ) rethrows -> Bool {
+        let userWrite: UInt32 = 6
+        guard row.mnemonic == "CALL", pair.guest.vector == 13, pair.guest.errorCode == 0, pair.host.vector == 14,
+            pair.host.errorCode & userWrite == userWrite, Pushes(row, test).word(0).contains(pair.host.cr2),
+            case let offset = pair.host.cr2 &- Window.dataBase, offset < UInt64(Window.byteCount),
+            !CaseGenerator.isWritable(Int(offset))
+        else { return false }
+        var roomy = test
+        roomy.state.gprs[4] = test.state.gprs[4] & ~0xFFFF | 0x6400
+        guard let again = try alone(roomy) else { return false }
+        return again.host.vector == 13 && again.host.errorCode == 0 && again.differences(roomy).isEmpty
     }
 
-    /// SDM vol. 2A, CALL: the stack has room for both words of a far call, or #SS comes before the first is pushed. AMD's
-    /// processors leave the first.
-    private static func firstPushStays(
-        _ row: HostRow, _ test: OracleCase, host: OracleOutcome, guest: OracleOutcome
-    ) -> Bool {
-        row.mnemonic == "CALL far" && host.vector == 12 && guest.vector == 12 && guest.changeCount == 0
-            && host.changeCount == host.changes.count
-            && host.changes.allSatisfy { firstPush(row, test).contains(Window.dataBase + UInt64($0.offset)) }
+    /// SDM vol. 2A, CALL: the stack has room for both words of a far call, or #SS(0) comes before the first is pushed.
+    /// AMD's processors leave the first, which is CS, where only the second has no room.
+    private static func firstPushStays(_ pair: OraclePair, _ row: HostRow, _ test: OracleCase) -> Bool {
+        let pushes = Pushes(row, test), word = pushes.word(0)
+        return row.mnemonic == "CALL far" && pair.host.vector == 12 && pair.guest.vector == 12
+            && pushes.hasRoom(0) && !pushes.hasRoom(1)
+            && pair.guest.changeCount == 0 && pair.host.changeCount == pair.host.changes.count
+            && pair.host.changes.allSatisfy { change in
+                let place = Window.dataBase + UInt64(change.offset)
+                return word.contains(place)
+                    && UInt64(change.value) == UInt64(test.state.cs) >> (8 * (place - word.lowerBound)) & 0xFF
+            }
     }
 
-    /// Around the windows, where the guest has nothing, the host's process and kernel have pages of their own: an access
-    /// from user mode meets a page that is not present here and one that is the supervisor's there.
-    private static func isPresentElsewhere(host: OracleOutcome, guest: OracleOutcome) -> Bool {
-        let directoryBytes: UInt64 = 2 << 20
-        return host.vector == 14 && guest.vector == 14 && host.errorCode == guest.errorCode | 1
-            && host.cr2 / directoryBytes != Window.dataBase / directoryBytes
+    /// SDM vol. 3A, 4.7: P tells an access that a present page refuses. Around the windows, where the guest has
+    /// nothing, the host's process and kernel have pages of their own: an access from user mode to the same address
+    /// meets no page here and one there that refuses it.
+    private static func isPresentElsewhere(_ pair: OraclePair) -> Bool {
+        let present: UInt32 = 1, user: UInt32 = 4, directoryBytes: UInt64 = 2 << 20
+        return pair.host.vector == 14 && pair.guest.vector == 14 && pair.host.cr2 == pair.guest.cr2
+            && pair.guest.errorCode & (present | user) == user && pair.host.errorCode == pair.guest.errorCode | present
+            && pair.host.cr2 / directoryBytes != Window.dataBase / directoryBytes
+    }
+}
+
+/// Where a case's pushes go, one word of the operand's size after the other.
+private struct Pushes {
+    private let byteCount: UInt64
+    private let pointer: UInt64
+    private let is64: Bool
+    private let stack: Segment
+
+    init(_ row: HostRow, _ test: OracleCase) {
+        byteCount = UInt64(row.size / 8)
+        pointer = test.state.gprs[4]
+        is64 = test.mode == .bits64
+        stack = HostCaseLayout.segment(test.state.ss)
     }
 
-    /// Linear addresses of the first word that the instruction pushes.
-    private static func firstPush(_ row: HostRow, _ test: OracleCase) -> Range<UInt64> {
-        let byteCount = UInt64(row.size / 8)
-        let stack = HostCaseLayout.segment(test.state.ss)
-        let is64 = test.mode == .bits64
-        let mask: UInt64 = is64 ? .max : stack.attributes.contains(.defaultBig) ? 0xFFFF_FFFF : 0xFFFF
-        let base = is64 ? 0 : stack.base
-        let start = (base &+ (test.state.gprs[4] &- byteCount) & mask) & (is64 ? .max : 0xFFFF_FFFF)
-        return start..<start + byteCount
+    private func offset(_ index: UInt64) -> UInt64 {
+        let top = pointer &- byteCount * (index + 1)
+        return is64 ? top : top & (stack.attributes.contains(.defaultBig) ? 0xFFFF_FFFF : 0xFFFF)
     }
 
-    /// Whether a case that ran on to a HLT came to one of another case's code: what it executed there is that one's.
-    static func strayed(_ test: OracleCase, slot: Int, slots: Int, _ outcome: OracleOutcome) -> Bool {
-        guard test.runsToHalt, outcome.vector == nil else { return false }
-        let offset = Window.isCodeBased(outcome.state.cs) ? outcome.state.rip : outcome.state.rip &- Window.codeBase
-        guard offset < UInt64(Window.byteCount) else { return false }
-        let (other, place) = Int(offset).quotientAndRemainder(dividingBy: Window.slotBytes)
-        // Longer than 15 bytes is no instruction, and the HLT behind it is one more.
-        return other != slot && other < slots && (Window.slotEntry...Window.slotEntry + 17).contains(place)
+    /// Linear addresses.
+    func word(_ index: UInt64) -> ClosedRange<UInt64> {
+        let start = is64 ? offset(index) : (stack.base &+ offset(index)) & 0xFFFF_FFFF
+        return start...max(start, start &+ (byteCount - 1))
     }
+
+    /// Whether the word lies within the limit: no case has an expand-down stack, and in 64-bit mode there is no limit.
+    func hasRoom(_ index: UInt64) -> Bool { is64 || offset(index) &+ (byteCount - 1) <= UInt64(stack.limit) }
 }
