@@ -9,7 +9,8 @@ mkfifo go
 alone ./waiting <go >first.txt &
 exec 3>go
 while [ "$(tracectl nvmm list --json | grep -c '"id"')" != 2 ]; do sleep 0.05; done
-tracectl nvmm list | sed 's/[0-9]* *[0-9-]* [0-9:]*$/PROCESS TIME/'
+# The width of the last columns follows the digits of the process.
+tracectl nvmm list | sed -e 's/ *[0-9][0-9]*  [0-9-]* [0-9:]*$/ PROCESS TIME/' -e 's/ *process  *created$/ process created/'
 echo | alone ./waiting 1 | sed 's/process [0-9]*/process N/'
 exec 3>&-
 wait
