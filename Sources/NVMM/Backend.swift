@@ -74,6 +74,13 @@ public protocol Machine: AnyObject {
     /// Moves the clock on: what a client does instead of waiting in HLT.
     func advanceClock(by ticks: UInt64)
 
+    /// Lets each VCPU run in a thread of its own at the same time as the others: locked instructions and the processor's
+    /// updates of page tables are then indivisible, and the order of everything else is the host's. Nothing of this can
+    /// be replayed. Before the first run; not to be undone.
+    ///
+    /// - Returns: whether the backend does so; where it does not, runs of one machine must not overlap.
+    func runVCPUsConcurrently() -> Bool
+
     /// Machine-wide state beyond memory that a restart needs (the clock), in the backend's own versioned form.
     func savePrivateState() -> [UInt8]
     /// - Throws: ``MachineError/privateStateRefused(_:)`` where the bytes are not of this backend and version.
@@ -81,6 +88,8 @@ public protocol Machine: AnyObject {
 }
 
 extension Machine {
+    public func runVCPUsConcurrently() -> Bool { false }
+
     public func hvaMap(byteCount: Int, at address: UInt) throws(MachineError) -> MemoryObject {
         throw .fixedAddressUnsupported
     }

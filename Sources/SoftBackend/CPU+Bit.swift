@@ -44,7 +44,9 @@ extension CPU {
             let value: T = try load(i.segment, address)
             return status.set(carry: value & mask != 0)
         }
-        try modify(i.segment, address, as: T.self) { (cpu: inout CPU, value: T) throws(Interruption) in
+        let isLocked = isConcurrent && i.isLocked
+        try modify(i.segment, address, as: T.self, isLocked: isLocked) {
+            (cpu: inout CPU, value: T) throws(Interruption) in
             cpu.status.set(carry: value & mask != 0)
             return change.apply(value, mask)
         }

@@ -4,6 +4,7 @@ import NVMM
 
 extension CPU {
     mutating func cpuid(_ i: borrowing DecodedInstruction) throws(Interruption) {
+        lookAtCode()
         let leaf: UInt32 = read(0)
         var result = model.registers(leaf: leaf, subleaf: read(1))
         if leaf == 1 { result.ebx = result.ebx & 0x00FF_FFFF | id << 24 }

@@ -1,6 +1,7 @@
 // MOV and its relatives, exchanges, conditional moves, sign extensions: SDM vol. 1, section 7.3.1.
 
 import NVMM
+import Synchronization
 
 extension CPU {
     @inline(__always) private mutating func mov<T: OperandWidth>(
@@ -112,7 +113,8 @@ extension CPU {
         let register = i.register0
         let value: T = read(register)
         var old: T = 0
-        try modify(i, as: T.self) { (_: inout CPU, memory: T) throws(Interruption) in
+        // SDM vol. 2, XCHG: locked with or without the prefix.
+        try modify(i, as: T.self, isLocked: true) { (_: inout CPU, memory: T) throws(Interruption) in
             old = memory
             return value
         }
@@ -206,6 +208,15 @@ extension CPU {
         let address = try linear(i.segment, offset, byteCount: 16, .write)
         guard address & 0xF == 0 else { throw .generalProtection(0) }
         try checkWritable(address, byteCount: 8, segment: i.segment)
+        if isConcurrent, i.isLocked {
+            let expected = WordPair(first: UInt(self[.rax]), second: UInt(self[.rdx]))
+            let desired = WordPair(first: UInt(self[.rbx]), second: UInt(self[.rcx]))
+            let found = try compareExchange16(address, expected: expected, desired: desired)
+            setZero(found == expected)
+            self[.rax] = UInt64(found.first)
+            self[.rdx] = UInt64(found.second)
+            return
+        }
         let low: UInt64 = try load(i.segment, offset)
         let high: UInt64 = try load(i.segment, offset &+ 8)
         let matches = low == self[.rax] && high == self[.rdx]

@@ -13,7 +13,15 @@ extension CPU {
     ///   alone at ``blockStart`` and is not kept.
     /// - Throws: what fetching raises: #GP(0), #PF, an exit.
     mutating func decodeBlock(_ linear: UInt64, host: HostAddress, key: UInt64) throws(Interruption) -> Int32? {
-        if !code.hasRoom { code.removeAll() }
+        if !code.hasRoom {
+            if isConcurrent {
+                // Others may be executing what would be thrown away: see ``SoftVCPU/runConcurrently(budget:)``.
+                wantsRoom = true
+                pendingExit = .none
+                throw .exit
+            }
+            code.removeAll()
+        }
         let decoder = model.decoder(codeWidth: codeWidth)
         let available = Int(0x1000 - linear & 0xFFF)
         let first = code.nextInstruction

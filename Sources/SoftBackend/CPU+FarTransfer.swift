@@ -246,6 +246,7 @@ extension CPU {
             throw error
         }
         nmiBlocked = false
+        lookAtCode()
     }
 
     private mutating func iretReal(_ i: borrowing DecodedInstruction) throws(Interruption) {

@@ -47,17 +47,21 @@ extension CPU {
     }
 
     /// Reads the memory operand, changes it and writes it back; a fault leaves everything as it was.
+    ///
+    /// - Parameter isLocked: whether the other VCPUs must not see anything between, where there are any.
     @inline(__always) mutating func modify<T: OperandWidth>(
-        _ i: borrowing DecodedInstruction, as type: T.Type,
+        _ i: borrowing DecodedInstruction, as type: T.Type, isLocked: Bool? = nil,
         _ change: (inout CPU, T) throws(Interruption) -> T
     ) throws(Interruption) {
-        try modify(i.segment, effectiveAddress(i), as: type, change)
+        try modify(
+            i.segment, effectiveAddress(i), as: type, isLocked: isConcurrent && (isLocked ?? i.isLocked), change)
     }
 
     @inline(__always) mutating func modify<T: OperandWidth>(
-        _ segment: UInt8, _ offset: UInt64, as type: T.Type,
+        _ segment: UInt8, _ offset: UInt64, as type: T.Type, isLocked: Bool,
         _ change: (inout CPU, T) throws(Interruption) -> T
     ) throws(Interruption) {
+        if isLocked { return try modifyAtomically(segment, offset, as: type, change) }
         let bytes = UInt64(T.bitWidth / 8)
         let address = try linear(segment, offset, byteCount: bytes, .write)
         if let host = tlb.look(address, byteCount: bytes, .write) {

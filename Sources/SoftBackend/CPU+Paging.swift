@@ -41,16 +41,24 @@ extension CPU {
         guard page.protection.contains(needed) else { throw exit(gpa: found.gpa, kind) }
         let host = page.host &+ found.gpa & 0xFFF
         if kind == .write {
-            let record = unsafe page.record
-            unsafe record.pointee.isDirty = true
-            if unsafe record.pointee.firstBlock >= 0 {
-                // The page holds code: no TLB entry, so that every store comes here.
-                if unsafe code.invalidate(record, host: host, byteCount: byteCount) { blockEnd = cursor }
-                return HostAddress(host)
-            }
+            // A page that holds code: no TLB entry, so that every store comes here.
+            if noteStore(page, host: host, byteCount: byteCount) { return HostAddress(host) }
         }
         if mayCache(user: user) { tlb.insert(linear: linear, host: host, kind) }
         return HostAddress(host)
+    }
+
+    /// Marks a page as written, and drops what was decoded from the bytes that are about to change.
+    ///
+    /// - Returns: whether the page holds code.
+    @discardableResult mutating func noteStore(_ page: PhysicalPage, host: UInt64, byteCount: UInt64) -> Bool {
+        let record = unsafe page.record
+        unsafe record.pointee.isDirty = true
+        guard unsafe record.pointee.firstBlock >= 0 else { return false }
+        if isConcurrent { code.sharing.lock() }
+        if unsafe code.invalidate(record, host: host, byteCount: byteCount) { blockEnd = cursor }
+        if isConcurrent { code.sharing.unlock() }
+        return true
     }
 
     /// Whether an access of this privilege may leave a translation in the tables of the current CPL.
@@ -82,6 +90,8 @@ extension CPU {
         tlb.removeAll()
         for slot in 0..<64 { knownPages[slot] = KnownPage() }
         translations &+= 1
+        // Each instruction that flushes is a serializing one.
+        lookAtCode()
     }
 }
 
@@ -143,8 +153,14 @@ extension CPU {
         for step in 0..<depth {
             var entry = path[step].entry
             entry |= PTE.accessed | (step == depth - 1 && kind == .write ? PTE.dirty : 0)
-            if entry != path[step].entry {
-                try storePhysical(path[step].gpa, entry, byteCount: isWide ? 8 : 4)
+            guard entry != path[step].entry else { continue }
+            let entryBytes: UInt64 = isWide ? 8 : 4
+            if isConcurrent {
+                let isSet = try setPageTableBits(
+                    path[step].gpa, from: path[step].entry, to: entry, byteCount: entryBytes)
+                if !isSet { return try walk(linear, kind, user: user) }
+            } else {
+                try storePhysical(path[step].gpa, entry, byteCount: entryBytes)
             }
         }
         return found
@@ -221,12 +237,7 @@ extension CPU {
     private mutating func storePhysical(_ gpa: UInt64, _ value: UInt64, byteCount: UInt64) throws(Interruption) {
         guard let page = page(at: gpa), page.protection.contains(.write) else { throw exit(gpa: gpa, .write) }
         let host = page.host &+ gpa & 0xFFF
-        unsafe page.record.pointee.isDirty = true
-        if unsafe page.record.pointee.firstBlock >= 0,
-            unsafe code.invalidate(page.record, host: host, byteCount: byteCount)
-        {
-            blockEnd = cursor
-        }
+        noteStore(page, host: host, byteCount: byteCount)
         HostAddress(host).store(value, byteCount: byteCount)
     }
 

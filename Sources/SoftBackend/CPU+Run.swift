@@ -17,6 +17,7 @@ extension CPU {
             if retired >= budget { return .none }
             if blocksToLookAtStop == 0 {
                 if commPage.stop { return .stopped }
+                if isConcurrent, lookAtOthers() { return .none }
                 blocksToLookAtStop = Self.blocksBetweenLooksAtStop
             }
             blocksToLookAtStop &-= 1
@@ -204,6 +205,8 @@ extension CPU {
     }
 
     private mutating func findBlock(_ linear: UInt64, tag: UInt64) throws(Interruption) -> Int {
+        if isConcurrent { code.sharing.lock() }
+        defer { if isConcurrent { code.sharing.unlock() } }
         guard rip < codeEnd, !is64Bit || rip.isCanonical else { throw .generalProtection(0) }
         let host: HostAddress
         if let found = tlb.look(linear, byteCount: 1, .fetch) {

@@ -58,7 +58,7 @@ extension CPU {
                 var stops = done >= budget || alone || pendingDebug != 0 || code.epoch != decoded
                 if done >= nextLookAtStop {
                     nextLookAtStop &+= 0x1_0000
-                    if commPage.stop { stops = true }
+                    if commPage.stop || isConcurrent && gate.isWanted { stops = true }
                 }
                 if stops {
                     rip = instructionRIP(i)

@@ -103,6 +103,13 @@ struct CPU: ~Copyable {
     let knownPages = RegisterArray<64, KnownPage>(repeating: KnownPage())
     let memory: GuestMemory
     let code: CodeCache
+    let gate: RunGate
+    /// Other VCPUs may run at the same time: see CPU+Concurrency.swift.
+    var isConcurrent = false
+    /// Looks at the others after which code is compared again.
+    var looksUntilCode = 0
+    /// The run ended since ``CodeCache`` is full and others may be using it.
+    var wantsRoom = false
     var jumps = JumpCache()
     /// Counts flushes of the TLB.
     var translations: UInt64 = 0
@@ -117,10 +124,13 @@ struct CPU: ~Copyable {
     /// The deliberate error in force, if any: see FaultInjection.swift.
     var fault: InjectedFault = .none
 
-    init(id: UInt32, memory: GuestMemory, code: CodeCache, commPage: CommPage, model: ProcessorModel) {
+    init(
+        id: UInt32, memory: GuestMemory, code: CodeCache, gate: RunGate, commPage: CommPage, model: ProcessorModel
+    ) {
         self.id = id
         self.memory = memory
         self.code = code
+        self.gate = gate
         self.commPage = commPage
         self.model = model
     }
@@ -151,11 +161,12 @@ struct Attention: OptionSet {
 // MARK: - Registers
 
 /// The four operand widths.
-protocol OperandWidth: FixedWidthInteger, UnsignedInteger, BitwiseCopyable, SendableMetatype {}
-extension UInt8: OperandWidth {}
-extension UInt16: OperandWidth {}
-extension UInt32: OperandWidth {}
-extension UInt64: OperandWidth {}
+protocol OperandWidth: FixedWidthInteger, UnsignedInteger, BitwiseCopyable, SendableMetatype {
+    /// Replaces the value at an address that is a multiple of its size where it equals `expected`, in one.
+    static func compareExchange(
+        _ host: HostAddress, expected: Self, desired: Self
+    ) -> (exchanged: Bool, original: Self)
+}
 
 extension CPU {
     @inline(__always) func read<T: OperandWidth>(_ register: UInt8, as: T.Type = T.self) -> T {

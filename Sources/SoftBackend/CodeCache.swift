@@ -79,6 +79,9 @@ struct Block {
         for unsafe map in unsafe codeMaps { unsafe map.deallocate() }
     }
 
+    /// Held by whoever finds, makes or drops blocks where several VCPUs run at the same time.
+    let sharing = NestingLock()
+
     func beginRun() { runs.increment() }
 
     @inline(__always) private static func bucket(_ key: UInt64) -> Int {

@@ -112,6 +112,7 @@ struct InstructionRecord: BitwiseCopyable {
 
     /// Asked after every block, hence not through OptionSet's generic code.
     @inline(__always) var writesRIP: Bool { flags.rawValue & InstructionFlags.writesRIP.rawValue != 0 }
+    @inline(__always) var isLocked: Bool { flags.rawValue & InstructionFlags.lock.rawValue != 0 }
     @inline(__always) var bytes: UInt64 { 1 &<< UInt64(width) }
     @inline(__always) var length: UInt16 { nextOffset &- offset }
 }

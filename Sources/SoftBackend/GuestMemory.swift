@@ -1,6 +1,7 @@
 // Guest physical memory of one machine: objects, and which of their pages stand at which GPA.
 
 import NVMM
+import Synchronization
 
 #if canImport(Glibc)
     import Glibc
@@ -139,7 +140,10 @@ final class GuestMemory {
     /// Changes whenever translations that somebody may have cached become stale.
     @inline(__always) var generation: UInt64 { generations.value }
     private let generations = SharedCount(1)
-    private var lastFound = 0
+    /// The range that was found last, which any VCPU may have done.
+    private let lastFound = Atomic<Int>(0)
+    /// Held through a locked access that the host cannot do in one: operands that are not aligned.
+    let splitLocks = NestingLock()
 
     struct Range {
         var gpa: UInt64
@@ -162,7 +166,8 @@ final class GuestMemory {
     }
 
     func range(containing gpa: UInt64) -> Int? {
-        if lastFound < ranges.count, gpa &- ranges[lastFound].gpa < ranges[lastFound].byteCount { return lastFound }
+        let last = lastFound.load(ordering: .relaxed)
+        if last < ranges.count, gpa &- ranges[last].gpa < ranges[last].byteCount { return last }
         var low = 0
         var high = ranges.count
         while low < high {
@@ -170,7 +175,7 @@ final class GuestMemory {
             if ranges[middle].gpa <= gpa { low = middle + 1 } else { high = middle }
         }
         guard low > 0, gpa &- ranges[low - 1].gpa < ranges[low - 1].byteCount else { return nil }
-        lastFound = low - 1
+        lastFound.store(low - 1, ordering: .relaxed)
         return low - 1
     }
 }

@@ -1,5 +1,7 @@
 // The unsafe corner of the interpreter: typed wrappers of the pointers that its hot path follows.
 
+import Synchronization
+
 /// Position in the instructions of a block.
 ///
 /// SAFETY: made by ``CodeCache`` only, from storage that it owns for as long as the CPU that holds the position;
@@ -78,13 +80,13 @@
 ///
 /// SAFETY: one allocation of one word, freed with the count.
 @safe struct SharedCount: ~Copyable {
-    private let storage: UnsafeMutablePointer<UInt64>
+    private let storage: UnsafeMutablePointer<Atomic<UInt64>>
     init(_ value: UInt64) {
         unsafe storage = .allocate(capacity: 1)
-        unsafe storage.initialize(to: value)
+        unsafe storage.initialize(to: Atomic(value))
     }
     deinit { unsafe storage.deallocate() }
 
-    @inline(__always) var value: UInt64 { unsafe storage.pointee }
-    @inline(__always) func increment() { unsafe storage.pointee &+= 1 }
+    @inline(__always) var value: UInt64 { unsafe storage.pointee.load(ordering: .relaxed) }
+    @inline(__always) func increment() { unsafe storage.pointee.wrappingAdd(1, ordering: .relaxed) }
 }

@@ -1,6 +1,7 @@
 // One virtual machine of the embedded backend: memory, clock and VCPUs.
 
 import NVMM
+import Synchronization
 
 final class SoftMachine: Machine {
     let memory = GuestMemory()
@@ -8,9 +9,11 @@ final class SoftMachine: Machine {
     let model: ProcessorModel
     private let vcpusMax: UInt32
     private var vcpus: [UInt32: SoftVCPU] = [:]
-    private(set) var clock: UInt64 = 0
+    private let clock_ = Atomic<UInt64>(0)
     /// Runs of all VCPUs that entered the guest.
-    private(set) var runCount: UInt64 = 0
+    private let runCount = Atomic<UInt64>(0)
+    let gate = RunGate()
+    private(set) var isConcurrent = false
     private let fault: InjectedFault
     private let faultFromRun: UInt64
 
@@ -27,6 +30,7 @@ final class SoftMachine: Machine {
         guard id < vcpusMax else { throw .vcpuOutOfRange(id: id) }
         guard vcpus[id] == nil else { throw .vcpuExists(id: id) }
         let vcpu = SoftVCPU(id: id, machine: self)
+        vcpu.isConcurrent = isConcurrent
         vcpus[id] = vcpu
         return vcpu
     }
@@ -36,14 +40,27 @@ final class SoftMachine: Machine {
         vcpu.isDestroyed = true
     }
 
+    func runVCPUsConcurrently() -> Bool {
+        isConcurrent = true
+        for vcpu in vcpus.values { vcpu.isConcurrent = true }
+        return true
+    }
+
+    /// Calls `body` while no VCPU runs, where they run whenever they like.
+    private func whileNobodyRuns<Value, Failure: Error>(
+        _ body: () throws(Failure) -> Value
+    ) throws(Failure) -> Value {
+        isConcurrent ? try gate.exclusively(body) : try body()
+    }
+
     /// Accounts for a run that entered the guest.
     func didRun(retired: UInt64) {
-        clock &+= retired
-        runCount &+= 1
+        clock_.wrappingAdd(retired, ordering: .relaxed)
+        runCount.wrappingAdd(1, ordering: .relaxed)
     }
 
     /// The deliberate error that the next run computes with.
-    var faultInForce: InjectedFault { runCount >= faultFromRun ? fault : .none }
+    var faultInForce: InjectedFault { runCount.load(ordering: .relaxed) >= faultFromRun ? fault : .none }
 
     // MARK: Memory
 
@@ -53,16 +70,25 @@ final class SoftMachine: Machine {
     }
     func hvaUnmap(_ object: MemoryObject) throws(MachineError) {
         // Blocks know pages by address, and the next object may get the same ones.
-        code.removeAll()
-        try memory.destroyObject(object)
+        try whileNobodyRuns { () throws(MachineError) in
+            code.removeAll()
+            try memory.destroyObject(object)
+        }
     }
+
+    /// For a VCPU that is in no run and found no room.
+    func forgetCode() { whileNobodyRuns { code.removeAll() } }
 
     func gpaMap(
         _ object: MemoryObject, offset: Int, gpa: GPA, byteCount: Int, protection: Protection
     ) throws(MachineError) {
-        try memory.map(object, offset: offset, gpa: gpa, byteCount: byteCount, protection: protection)
+        try whileNobodyRuns { () throws(MachineError) in
+            try memory.map(object, offset: offset, gpa: gpa, byteCount: byteCount, protection: protection)
+        }
     }
-    func gpaUnmap(gpa: GPA, byteCount: Int) throws(MachineError) { try memory.unmap(gpa: gpa, byteCount: byteCount) }
+    func gpaUnmap(gpa: GPA, byteCount: Int) throws(MachineError) {
+        try whileNobodyRuns { () throws(MachineError) in try memory.unmap(gpa: gpa, byteCount: byteCount) }
+    }
 
     func gpaToHVA(_ gpa: GPA) -> (object: MemoryObject, offset: Int, protection: Protection)? {
         guard let place = memory.range(containing: gpa.rawValue) else { return nil }
@@ -99,21 +125,24 @@ final class SoftMachine: Machine {
 
     func takeDirtyPages(of object: MemoryObject) -> [Int] {
         guard let backing = try? memory.backing(of: object) else { return [] }
-        // Pages become clean: the TLB must not let stores pass unseen.
-        memory.makeStale()
-        return backing.takeDirtyPages()
+        return whileNobodyRuns {
+            // Pages become clean: the TLB must not let stores pass unseen.
+            memory.makeStale()
+            return backing.takeDirtyPages()
+        }
     }
 
     // MARK: Clock and state
 
-    func advanceClock(by ticks: UInt64) { clock &+= ticks }
+    var clock: UInt64 { clock_.load(ordering: .relaxed) }
+    func advanceClock(by ticks: UInt64) { clock_.wrappingAdd(ticks, ordering: .relaxed) }
 
     private static let privateStateVersion: UInt8 = 1
 
     func savePrivateState() -> [UInt8] {
         var bytes = PrivateStateWriter(version: Self.privateStateVersion)
         bytes.append(clock)
-        bytes.append(runCount)
+        bytes.append(runCount.load(ordering: .relaxed))
         return bytes.bytes
     }
 
@@ -121,7 +150,7 @@ final class SoftMachine: Machine {
         guard var reader = PrivateStateReader(bytes, version: Self.privateStateVersion),
             let clock = reader.next(), let runCount = reader.next(), reader.isAtEnd
         else { throw .privateStateRefused("soft machine") }
-        self.clock = clock
-        self.runCount = runCount
+        clock_.store(clock, ordering: .relaxed)
+        self.runCount.store(runCount, ordering: .relaxed)
     }
 }

@@ -8,11 +8,18 @@ final class SoftVCPU: VCPU {
     private unowned let machine: SoftMachine
     private var cpu: CPU
     var isDestroyed = false
+    /// Whether runs overlap with those of other VCPUs.
+    var isConcurrent: Bool {
+        get { cpu.isConcurrent }
+        set { cpu.isConcurrent = newValue }
+    }
 
     init(id: UInt32, machine: SoftMachine) {
         self.id = id
         self.machine = machine
-        cpu = CPU(id: id, memory: machine.memory, code: machine.code, commPage: commPage, model: machine.model)
+        cpu = CPU(
+            id: id, memory: machine.memory, code: machine.code, gate: machine.gate, commPage: commPage,
+            model: machine.model)
         var state = VCPUState.reset
         state[.tsc] = 0
         cpu.install(.all, from: state, clock: machine.clock)
@@ -50,11 +57,44 @@ final class SoftVCPU: VCPU {
 
     func run(budget: UInt64?) throws(VCPUError) -> RunResult {
         guard !isDestroyed else { throw .destroyed }
+        return isConcurrent ? try runConcurrently(budget: budget ?? .max) : try runAlone(budget: budget ?? .max)
+    }
+
+    private func runAlone(budget: UInt64) throws(VCPUError) -> RunResult {
         // One access to the processor for the whole run: each is tracked.
-        let result = try cpu.run(commPage, clock: machine.clock, fault: machine.faultInForce, budget: budget ?? .max)
+        let result = try cpu.run(commPage, clock: machine.clock, fault: machine.faultInForce, budget: budget)
         guard result.kind == .entered else { return result }
         machine.didRun(retired: result.retired ?? 0)
         return result
+    }
+
+    /// Comes out of the gate whenever somebody wants to change the machine, which the client does not see.
+    private func runConcurrently(budget: UInt64) throws(VCPUError) -> RunResult {
+        var retired: UInt64 = 0
+        var hasEntered = false
+        while true {
+            machine.gate.enter()
+            var result: RunResult
+            do throws(VCPUError) {
+                result = try runAlone(budget: budget - retired)
+            } catch {
+                machine.gate.leave()
+                throw error
+            }
+            machine.gate.leave()
+            retired &+= result.retired ?? 0
+            if cpu.wantsRoom {
+                cpu.wantsRoom = false
+                machine.forgetCode()
+            }
+            guard result.exit.reason == .none, result.kind == .entered, retired < budget else {
+                result.retired = retired
+                // The first part has consumed what was committed.
+                if hasEntered { result.kind = .entered }
+                return result
+            }
+            hasEntered = true
+        }
     }
 
     func counters() -> [Counter] { cpu.counters() }
