@@ -7,5 +7,8 @@ disk=${DISK:-Samples/guests/bootdisk.bin}
 swift build -c release --package-path Benchmarks
 Benchmarks/.build/release/Figures --firmware "$firmware" --disk "$disk" "$@"
 echo
+echo "A client of libnvmm:"
+Benchmarks/exit-cost.sh Benchmarks/.build/release/Figures
+echo
 echo "QEMU record/replay of the same firmware and disk:"
 Benchmarks/qemu-rr.sh "$firmware" "$disk"

@@ -21,6 +21,19 @@ final class FlatGuest {
         vcpu.setState([.segments, .gprs])
     }
 
+    /// Nanoseconds for a run with its exit, of `count`; the code makes nothing but OUTs. What Benchmarks/exit_cost.c
+    /// does in C.
+    func exitCost(runs count: Int) throws -> Double {
+        let start = ContinuousClock.now
+        for _ in 0..<count {
+            guard case .io(let exit) = try vcpu.run(budget: nil).exit.reason else { return .nan }
+            try vcpu.getState(.gprs)
+            vcpu.commPage.state[.rip] = exit.npc
+            vcpu.setState(.gprs)
+        }
+        return (ContinuousClock.now - start) / .nanoseconds(count)
+    }
+
     /// Runs until `instructions` have retired.
     func run(instructions: UInt64) throws {
         var left = instructions
@@ -33,6 +46,11 @@ final class FlatGuest {
 
 /// The loops that are timed.
 enum FlatCode {
+    /// Exits only.
+    static let exits: [UInt8] = [
+        0xE6, 0x80,  // again: out 0x80, al
+        0xEB, 0xFC,  //        jmp again
+    ]
     /// Registers only.
     static let arithmetic: [UInt8] = [
         0x01, 0xD8,  // again: add ax, bx
