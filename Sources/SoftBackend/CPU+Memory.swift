@@ -92,9 +92,13 @@ extension CPU {
 
     /// Reads at a linear address with supervisor privilege.
     mutating func loadSystem<T: OperandWidth>(_ linear: UInt64, as type: T.Type = T.self) throws(Interruption) -> T {
-        if cpl != 3, let host = tlb.look(linear & linearMaskForTables, byteCount: UInt64(T.bitWidth / 8), .read) {
+        if cpl != 3, !isOverridingSMAP,
+            let host = tlb.look(linear & linearMaskForTables, byteCount: UInt64(T.bitWidth / 8), .read)
+        {
             return host.load(as: T.self)
         }
+        accessIsImplicit = true
+        defer { accessIsImplicit = false }
         var value: UInt64 = 0
         for index in 0..<UInt64(T.bitWidth / 8) where index == 0 || (linear &+ index) & 0xFFF == 0 {
             // One translation for each page touched.
@@ -111,6 +115,8 @@ extension CPU {
     /// Writes at a linear address with supervisor privilege.
     mutating func storeSystem<T: OperandWidth>(_ linear: UInt64, _ value: T) throws(Interruption) {
         let bytes = UInt64(T.bitWidth / 8)
+        accessIsImplicit = true
+        defer { accessIsImplicit = false }
         // Both pages are checked before the first byte changes.
         let last = (linear &+ (bytes - 1)) & linearMaskForTables
         _ = try translate(last, .write, user: false, byteCount: 1)

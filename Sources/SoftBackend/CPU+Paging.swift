@@ -200,14 +200,17 @@ extension CPU {
         } else if kind == .fetch {
             allowed = !(found.isUser && cr4 & CR4.smep != 0)
         } else {
-            // SMAP: an explicit supervisor access to a user page needs AC; an implicit one (CPL 3) is never allowed.
-            let overridden = systemFlags & RFLAGS.ac != 0 && cpl != 3
+            // SMAP: an explicit supervisor access to a user page needs AC; an implicit one is never allowed.
+            let overridden = isOverridingSMAP && cpl != 3 && !accessIsImplicit
             allowed = !(found.isUser && cr4 & CR4.smap != 0 && !overridden)
         }
         if kind == .write, !found.isWritable, user || cr0 & CR0.wp != 0 { allowed = false }
         if kind == .fetch, !found.isExecutable { allowed = false }
         guard allowed else { throw pageFault(linear, kind, user: user, present: true) }
     }
+
+    /// EFLAGS.AC lets explicit accesses of the supervisor into user pages.
+    var isOverridingSMAP: Bool { systemFlags & RFLAGS.ac != 0 && cr4 & CR4.smap != 0 }
 
     /// Sets CR2 and makes the error code: SDM vol. 3, section 4.7.
     private mutating func pageFault(

@@ -74,6 +74,8 @@ struct CPU: ~Copyable {
     var exitsOnTPRChange = false
     /// DR6 bits of a debug exception that is to be raised after the current instruction.
     var pendingDebug: UInt64 = 0
+    /// The access under way is the processor's own, to a descriptor table or a TSS: SDM vol. 3, section 4.6.1.
+    var accessIsImplicit = false
     /// A task switch went so far that the exception it raised belongs to the new task: RIP is already its own.
     var keepsRIP = false
 

@@ -112,6 +112,22 @@ import Testing
         expectPageFault(toggled, 1, at: GuestLayout.code + 13)
     }
 
+    @Test func `SMAP holds for descriptor tables whatever AC is`() throws {
+        // mov al, [0xe000] is let through by AC; loading DS from a GDT in the same kind of page is not.
+        let guest = try guest(entry: 7, cr4: 0x20_0020, flags: 0x4_0002)
+        for page in 0..<UInt64(512) where page << 12 != Self.page && page << 12 != GuestLayout.gdt {
+            try guest.write64(page << 12 | 3, at: guest.pageEntry(page << 12))
+        }
+        try guest.write64(Self.page | 7, at: guest.pageEntry(GuestLayout.gdt))
+        try guest.write(guest.read(GuestLayout.gdt, byteCount: 0x100), at: Self.page)
+        // mov al, [0x1000]; mov cx, data32; mov ds, cx
+        try guest.run(
+            [0x8A, 0x04, 0x25, 0, 0x10, 0, 0, 0x66, 0xB9, UInt8(GuestSelector.data32), 0, 0x8E, 0xD9])
+        // The handler's gate needs the GDT as well: nothing can be delivered, and the VCPU shuts down.
+        #expect(guest[.rip] == GuestLayout.code + 11)
+        #expect(guest[.cr2] & ~0xFFF == GuestLayout.gdt)
+    }
+
     @Test func `reads set A, writes set D as well, faults set neither`() throws {
         for (code, entry, expected) in [
             (Self.read, UInt64(7), UInt64(0x27)), (Self.write, 7, 0x67), (Self.write, 0x27, 0x67),
