@@ -47,11 +47,12 @@ final class ClientVCPU: @unchecked Sendable {
             advanceClockOverHalt()
             let page = vcpu.commPage
             let commit = page.stateCommit.intersection(.all)
-            let event = page.eventCommit ? page.event : nil
             let result: RunResult
             do throws(VCPUError) {
                 result = try vcpu.run(budget: nil)
             } catch {
+                var event: VCPUEvent?
+                if case .badEvent(let bad) = error { event = bad }
                 publication.note(.refused, commit: commit, event: event, retired: 0, clock: machine.clock)
                 throw ErrorNumber(error)
             }
@@ -61,7 +62,7 @@ final class ClientVCPU: @unchecked Sendable {
                 exit.state = stateOfExit
             } else {
                 publication.note(
-                    .entered, commit: commit, event: event, retired: result.retired ?? 0, clock: machine.clock)
+                    .entered, commit: commit, event: result.event, retired: result.retired ?? 0, clock: machine.clock)
                 if exit.reason == .stopped { exit.state = stateOfExit }
             }
             if exit.reason == .halted { haltedSince = .now }

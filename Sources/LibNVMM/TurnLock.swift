@@ -1,17 +1,20 @@
 // Whose turn it is: the VCPUs of one machine, and the calls that change it, go one after another as they came.
 
 import Glibc
+import NVMM
 
-/// A lock that is granted in the order of asking. With an ordinary mutex a VCPU that gives way between two slices would
-/// mostly be the one that gets it again.
+/// A lock that is granted in the order of asking, and that asks a VCPU which has it for a run to give way. With an
+/// ordinary mutex a VCPU that gives way between two slices would mostly be the one that gets it again.
 ///
-/// SAFETY: the mutex and the condition are allocated in init, freed in deinit, and never moved or handed out; the
-/// numbers change under the mutex only.
+/// SAFETY: the mutex and the condition are allocated in init, freed in deinit, and never moved or handed out; the rest
+/// changes under the mutex only.
 @safe final class TurnLock: @unchecked Sendable {
     private let mutex: UnsafeMutablePointer<pthread_mutex_t>
     private let changed: UnsafeMutablePointer<pthread_cond_t>
     private var nextTicket: UInt64 = 0
     private var serving: UInt64 = 0
+    /// The VCPU whose run has the turn.
+    private var running: (any VCPU)?
 
     init() {
         unsafe mutex = .allocate(capacity: 1)
@@ -31,23 +34,69 @@ import Glibc
 
     func take() {
         unsafe pthread_mutex_lock(mutex)
-        let ticket = nextTicket
-        nextTicket &+= 1
-        while serving != ticket { unsafe pthread_cond_wait(changed, mutex) }
+        awaitTurn()
         unsafe pthread_mutex_unlock(mutex)
     }
 
     func pass() {
         unsafe pthread_mutex_lock(mutex)
-        serving &+= 1
-        let hasWaiters = nextTicket != serving
+        serveNext()
         unsafe pthread_mutex_unlock(mutex)
-        if hasWaiters { unsafe pthread_cond_broadcast(changed) }
     }
 
     func during<Value, Failure: Error>(_ body: () throws(Failure) -> Value) throws(Failure) -> Value {
         take()
         defer { pass() }
         return try body()
+    }
+
+    // MARK: Runs
+
+    /// Takes the turn for a slice of a run. Whoever asks from now on makes it give way.
+    ///
+    /// - Returns: whether somebody waits already.
+    func take(forRunOf vcpu: any VCPU) -> Bool {
+        unsafe pthread_mutex_lock(mutex)
+        defer { unsafe pthread_mutex_unlock(mutex) }
+        awaitTurn()
+        return begin(vcpu)
+    }
+
+    /// Between two slices: lets all who wait come first. Passing and asking are one step, so that who comes next knows
+    /// that this VCPU waits.
+    ///
+    /// - Returns: as ``take(forRunOf:)``.
+    func passOn(inRunOf vcpu: any VCPU) -> Bool {
+        unsafe pthread_mutex_lock(mutex)
+        defer { unsafe pthread_mutex_unlock(mutex) }
+        if hasWaiters {
+            serveNext()
+            awaitTurn()
+        }
+        return begin(vcpu)
+    }
+
+    // MARK: With the mutex
+
+    private var hasWaiters: Bool { nextTicket != serving &+ 1 }
+
+    private func awaitTurn() {
+        let ticket = nextTicket
+        nextTicket &+= 1
+        if serving != ticket { running?.giveWay() }
+        while serving != ticket { unsafe pthread_cond_wait(changed, mutex) }
+    }
+
+    private func serveNext() {
+        running = nil
+        let hadWaiters = hasWaiters
+        serving &+= 1
+        if hadWaiters { unsafe pthread_cond_broadcast(changed) }
+    }
+
+    private func begin(_ vcpu: any VCPU) -> Bool {
+        vcpu.commPage.giveWay = false
+        running = vcpu
+        return hasWaiters
     }
 }

@@ -1,4 +1,4 @@
-// A machine that several threads use: its VCPUs run in turns of some thousand instructions, its calls come between.
+// A machine that several threads use: its VCPUs run in turns, its calls come between.
 
 import NVMM
 
@@ -56,7 +56,8 @@ final class TurnTakingMachine: Machine {
     }
 }
 
-/// A VCPU that gives way to the others of its machine every ``sliceInstructions``, unseen by its client.
+/// A VCPU that gives way to the others of its machine, unseen by its client: once it is asked to, and every
+/// ``sliceInstructions`` where somebody waits already. With nobody there a run goes on undisturbed.
 final class TurnTakingVCPU: VCPU {
     /// Few enough that two VCPUs waiting for each other get on, many enough that passing the turn costs nothing.
     /// A prime: a wait loop whose length divides the slice would always be left at the same instruction, with the lock
@@ -85,8 +86,14 @@ final class TurnTakingVCPU: VCPU {
     }
     // Stores into the comm page: they wait for nobody.
     @discardableResult func setState(_ flags: StateFlags) -> CallCost { inner.setState(flags) }
-    @discardableResult func inject() -> CallCost { inner.inject() }
+    /// A run that another thread is in takes the event once it has given way.
+    @discardableResult func inject() -> CallCost {
+        let cost = inner.inject()
+        inner.giveWay()
+        return cost
+    }
     func stop() { inner.stop() }
+    func giveWay() { inner.giveWay() }
     func counters() -> [Counter] { turns.during { inner.counters() } }
     func saveState() -> VCPUState { turns.during { inner.saveState() } }
     func savePrivateState() -> [UInt8] { turns.during { inner.savePrivateState() } }
@@ -96,18 +103,24 @@ final class TurnTakingVCPU: VCPU {
 
     func run(budget: UInt64?) throws(VCPUError) -> RunResult {
         var retired: UInt64 = 0
+        var event: VCPUEvent?
         var hasEntered = false
+        var othersWait = turns.take(forRunOf: inner)
+        defer { turns.pass() }
         while true {
             let left = budget.map { $0 - min($0, retired) } ?? .max
-            let slice = min(left, Self.sliceInstructions)
-            var result = try turns.during { () throws(VCPUError) in try inner.run(budget: slice) }
+            let slice = othersWait ? min(left, Self.sliceInstructions) : left
+            var result = try inner.run(budget: slice == .max ? nil : slice)
             retired &+= result.retired ?? slice
-            let isOver = result.exit.reason != .none || result.kind == .returnedEarly || slice == left
+            event = result.event ?? event
+            let isOver = result.exit.reason != .none || result.kind == .returnedEarly || retired == budget
             guard isOver else {
                 hasEntered = true
+                othersWait = turns.passOn(inRunOf: inner)
                 continue
             }
             result.retired = retired
+            result.event = event
             // A later slice that returned early: the first one has consumed what was committed.
             if hasEntered { result.kind = .entered }
             return result

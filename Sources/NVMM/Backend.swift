@@ -116,6 +116,7 @@ public protocol VCPU: AnyObject {
     /// `nvmm_vcpu_setstate`: the parts in `flags`, as the comm page holds them at the next run, will be installed then.
     @discardableResult func setState(_ flags: StateFlags) -> CallCost
     /// `nvmm_vcpu_inject`: arms the event in the comm page. A later call replaces it; a bad one fails the next run.
+    /// Any thread: what the next run to begin takes is what it says in ``RunResult/event``.
     @discardableResult func inject() -> CallCost
     /// `nvmm_vcpu_run`: commits, injects, enters the guest until it exits.
     ///
@@ -126,6 +127,10 @@ public protocol VCPU: AnyObject {
     func run(budget: UInt64?) throws(VCPUError) -> RunResult
     /// `nvmm_vcpu_stop`: makes the current or the next run return soon. Any thread, async-signal-safe.
     func stop()
+    /// Makes a run that has begun end with ``ExitReason/none`` soon, though not before it got on, at a place that its
+    /// retired count tells. Any thread, async-signal-safe. The word in the comm page stays set until somebody clears it,
+    /// which is for whoever calls ``run(budget:)`` while others may ask.
+    func giveWay()
 
     /// Named figures of the backend, such as instructions it could not execute, by mnemonic. Ascending by name.
     func counters() -> [Counter]
@@ -165,6 +170,7 @@ extension VCPU {
     }
 
     public func stop() { commPage.stop = true }
+    public func giveWay() { commPage.giveWay = true }
 }
 
 /// Whether a call was served from the comm page or would cost a system call under NVMM's ABI.
@@ -180,10 +186,14 @@ public struct RunResult: Hashable, Sendable {
     /// Instructions retired in this run: each REP iteration counts one, an instruction that faults or exits does not,
     /// HLT and a TPR-changing MOV do, delivery of an event counts nothing. nil where the backend cannot count.
     public var retired: UInt64?
-    public init(exit: VCPUExit, kind: RunKind = .entered, retired: UInt64?) {
+    /// The event that the run took from the comm page. Another thread may arm one at any time, so that who looked at the
+    /// page before cannot know.
+    public var event: VCPUEvent?
+    public init(exit: VCPUExit, kind: RunKind = .entered, retired: UInt64?, event: VCPUEvent? = nil) {
         self.exit = exit
         self.kind = kind
         self.retired = retired
+        self.event = event
     }
 }
 

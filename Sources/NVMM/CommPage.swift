@@ -13,20 +13,24 @@ import Synchronization
 /// 1040  event_commit   an event is armed
 /// 1048  event          struct nvmm_x86_event, 16 bytes
 /// 1064  stop           ask the next run to return at once
+/// 1088  give_way       behind the structure: somebody waits for the machine
 /// ```
 ///
-/// `stop` may be set from any thread and from a signal handler; everything else belongs to the thread that runs the
-/// VCPU.
+/// `stop` and `give_way` may be set from any thread and from a signal handler, `event` and `event_commit` from any
+/// thread; everything else belongs to the thread that runs the VCPU.
 @safe public final class CommPage: @unchecked Sendable {
     /// Start of the page, for those that hand it out through a C ABI. Valid as long as this object.
     public let address: UnsafeMutableRawPointer
     private let state_: UnsafeMutablePointer<VCPUState>
     private let stop_: UnsafeMutablePointer<Atomic<Int32>>
+    private let giveWay_: UnsafeMutablePointer<Atomic<Int32>>
 
     static let stateOffset = 32
     static let eventCommitOffset = 1040
     static let eventOffset = 1048
     static let stopOffset = 1064
+    // A cache line of its own: a running VCPU looks at it again and again.
+    static let giveWayOffset = 1088
 
     public init() {
         // SAFETY: one allocation of a page, zeroed, freed in deinit only; every typed pointer below is bound
@@ -36,6 +40,8 @@ import Synchronization
         unsafe state_ = (address + Self.stateOffset).initializeMemory(as: VCPUState.self, to: VCPUState())
         unsafe stop_ = (address + Self.stopOffset).bindMemory(to: Atomic<Int32>.self, capacity: 1)
         unsafe stop_.initialize(to: Atomic(0))
+        unsafe giveWay_ = (address + Self.giveWayOffset).bindMemory(to: Atomic<Int32>.self, capacity: 1)
+        unsafe giveWay_.initialize(to: Atomic(0))
     }
 
     deinit { unsafe address.deallocate() }
@@ -63,6 +69,13 @@ import Synchronization
         get { unsafe address.load(fromByteOffset: Self.eventCommitOffset, as: UInt8.self) != 0 }
         set { unsafe address.storeBytes(of: newValue ? 1 : 0, toByteOffset: Self.eventCommitOffset, as: UInt8.self) }
     }
+    /// Whether an event is armed, which is then armed no longer. One that another thread arms meanwhile either is the
+    /// one that is taken, or stays armed.
+    public func takeEventCommit() -> Bool {
+        let place = unsafe (address + Self.eventCommitOffset).assumingMemoryBound(to: Atomic<UInt8>.self)
+        return unsafe place.pointee.exchange(0, ordering: .sequentiallyConsistent) != 0
+    }
+
     public var event: VCPUEvent {
         get {
             VCPUEvent(
@@ -81,6 +94,17 @@ import Synchronization
     public var stop: Bool {
         get { unsafe stop_.pointee.load(ordering: .acquiring) != 0 }
         set { unsafe stop_.pointee.store(newValue ? 1 : 0, ordering: .releasing) }
+    }
+
+    /// Where ``giveWay`` stands, for a signal handler in C.
+    public var giveWayAddress: UnsafeMutableRawPointer { unsafe address + Self.giveWayOffset }
+
+    /// Whether a run that has begun must end soon, with `none`: ``VCPU/giveWay()``.
+    public var giveWay: Bool {
+        get { unsafe giveWay_.pointee.load(ordering: .acquiring) != 0 }
+        // Sequentially consistent: who clears it and then finds no event armed must not miss the request of a thread
+        // that arms one and then sets it.
+        set { unsafe _ = giveWay_.pointee.exchange(newValue ? 1 : 0, ordering: .sequentiallyConsistent) }
     }
 
     private func load(_ offset: Int) -> UInt64 { unsafe address.load(fromByteOffset: offset, as: UInt64.self) }

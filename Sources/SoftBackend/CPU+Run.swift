@@ -3,24 +3,40 @@
 import NVMM
 
 extension CPU {
-    /// A stop comes from outside at an arbitrary moment: looking at every block would cost more than it gives.
-    private static let blocksBetweenLooksAtStop = 64
+    /// Requests come from outside at an arbitrary moment: looking at every block would cost more than it gives.
+    private static let blocksBetweenLooks = 64
+    /// Deliveries in a row, no instruction retiring between them, after which a run is taken to get nowhere.
+    private static let deliveriesInPlaceMax = 1024
 
     /// Executes until an exit. ``enter(event:budget:)`` has begun the run.
     ///
     /// - Parameter budget: instructions after which the run ends with `none`.
     /// - Returns: why it ended; ``retired`` has the instructions.
     mutating func run(budget: UInt64) -> ExitReason {
-        var blocksToLookAtStop = 0
+        var blocksToLook = 0
+        // Whoever makes way at once for others that ask again would never get on.
+        var mayGiveWay = false
+        // A run that others end must be found again from what it retired, and a delivery after that retires nothing.
+        var deliveriesInPlace = 0
+        var retiredAtDelivery = UInt64.max
         while true {
-            if !attention.isEmpty, let reason = attend() { return reason }
-            if retired >= budget { return .none }
-            if blocksToLookAtStop == 0 {
-                if commPage.stop { return .stopped }
-                if isConcurrent, lookAtOthers() { return .none }
-                blocksToLookAtStop = Self.blocksBetweenLooksAtStop
+            if !attention.isEmpty {
+                if attention.remove(.request) != nil { blocksToLook = 0 }
+                if let reason = attend() { return reason }
             }
-            blocksToLookAtStop &-= 1
+            if retired >= budget { return .none }
+            if blocksToLook == 0 {
+                if retired != retiredAtDelivery || deliveriesInPlace >= Self.deliveriesInPlaceMax {
+                    if commPage.stop { return .stopped }
+                    if mayGiveWay, commPage.giveWay { return .none }
+                    if isConcurrent, lookAtOthers() { return .none }
+                    mayGiveWay = true
+                    blocksToLook = Self.blocksBetweenLooks
+                } else {
+                    blocksToLook = 1
+                }
+            }
+            blocksToLook &-= 1
             let before = attention
             let hadShadow = interruptShadow
             var count: Int
@@ -28,6 +44,7 @@ extension CPU {
                 count = try enterBlock()
             } catch {
                 if let reason = handle(error) { return reason }
+                noteDelivery()
                 continue
             }
             remaining = budget &- retired
@@ -67,7 +84,13 @@ extension CPU {
                 extraRetired = 0
                 updateAttention()
                 if let reason = handle(error) { return reason }
+                noteDelivery()
             }
+        }
+
+        func noteDelivery() {
+            deliveriesInPlace = retired == retiredAtDelivery ? deliveriesInPlace &+ 1 : 0
+            retiredAtDelivery = retired
         }
     }
 

@@ -120,8 +120,8 @@ extension CPU {
         commPage.stateWanted = []
         commPage.stateCached = []
         var event = takePendingDelivery()
-        if commPage.eventCommit {
-            commPage.eventCommit = false
+        var consumed: VCPUEvent?
+        if commPage.takeEventCommit() {
             let injected = commPage.event
             guard injected.isValid else {
                 commPage.stop = false
@@ -129,6 +129,7 @@ extension CPU {
             }
             // An injection replaces an event that was still pending.
             event = injected
+            consumed = injected
             if injected.kind == .interrupt, injected.vector == 2 { nmiWindow = true }
         }
         self.fault = fault
@@ -139,10 +140,10 @@ extension CPU {
             extract(provided, into: &commPage.state, clock: clock &+ retired)
             commPage.stateCached = provided
         }
-        // A budget ends a run where the client sees no exit: a stop that came meanwhile is the next run's.
+        // A budget ends a run where the client sees no exit, so does giving way: a stop that came is the next run's.
         if reason != .none { commPage.stop = false }
         let state = ExitState(rflags: rflags, cr8: cr8, interrupt: interruptState)
-        return RunResult(exit: VCPUExit(reason: reason, state: state), retired: retired)
+        return RunResult(exit: VCPUExit(reason: reason, state: state), retired: retired, event: consumed)
     }
 
     private mutating func takePendingDelivery() -> VCPUEvent? {

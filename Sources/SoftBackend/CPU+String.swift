@@ -42,7 +42,7 @@ extension CPU {
         let alone = attention.contains(.singleStep)
         let mayBulk = !alone && dr[7] & 0xFF == 0
         var done: UInt64 = 0
-        var nextLookAtStop: UInt64 = 0x1_0000
+        var nextLook: UInt64 = 0x1_0000
         do {
             while true {
                 var goesOn = true
@@ -56,9 +56,12 @@ extension CPU {
                 }
                 // A write into code may have changed this very instruction: it is fetched again.
                 var stops = done >= budget || alone || pendingDebug != 0 || code.epoch != decoded
-                if done >= nextLookAtStop {
-                    nextLookAtStop &+= 0x1_0000
-                    if commPage.stop || isConcurrent && gate.isWanted { stops = true }
+                if done >= nextLook {
+                    nextLook &+= 0x1_0000
+                    if commPage.stop || commPage.giveWay || isConcurrent && gate.isWanted {
+                        stops = true
+                        attention.insert(.request)
+                    }
                 }
                 if stops {
                     rip = instructionRIP(i)

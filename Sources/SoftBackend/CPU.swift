@@ -155,6 +155,8 @@ struct Attention: OptionSet {
     static let resumeFlag = Attention(rawValue: 1 << 5)
     /// An instruction that completed wants an exit (HLT, MOV to CR8): ``CPU/pendingExit``.
     static let exit = Attention(rawValue: 1 << 6)
+    /// Somebody wants the run to end: worth a look at the comm page now.
+    static let request = Attention(rawValue: 1 << 7)
     /// Reasons for which instructions run one at a time. The windows are not among them: whatever can open one ends its
     /// block.
     static let oneAtATime: Attention = [.shadow, .singleStep, .breakpoints, .debug, .resumeFlag]

@@ -71,6 +71,7 @@ final class SoftVCPU: VCPU {
     /// Comes out of the gate whenever somebody wants to change the machine, which the client does not see.
     private func runConcurrently(budget: UInt64) throws(VCPUError) -> RunResult {
         var retired: UInt64 = 0
+        var event: VCPUEvent?
         var hasEntered = false
         while true {
             machine.gate.enter()
@@ -83,12 +84,14 @@ final class SoftVCPU: VCPU {
             }
             machine.gate.leave()
             retired &+= result.retired ?? 0
+            event = result.event ?? event
             if cpu.wantsRoom {
                 cpu.wantsRoom = false
                 machine.forgetCode()
             }
-            guard result.exit.reason == .none, result.kind == .entered, retired < budget else {
+            guard result.exit.reason == .none, result.kind == .entered, retired < budget, !commPage.giveWay else {
                 result.retired = retired
+                result.event = event
                 // The first part has consumed what was committed.
                 if hasEntered { result.kind = .entered }
                 return result

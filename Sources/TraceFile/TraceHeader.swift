@@ -29,8 +29,8 @@ public struct TraceHeader: Equatable, Sendable {
     public var recordsTime: Bool
 
     public struct Parameter: Hashable, Sendable {
-        /// Key of the instructions after which a library lets another VCPU run inside a run of its client: steps that
-        /// end with NONE are such slices, and no runs of the client's.
+        /// Key of the instructions after which a library lets others that wait come first inside a run of its client:
+        /// steps that end with NONE are such slices, and no runs of the client's.
         public static let sliceInstructions = "slice-instructions"
 
         public var key: String

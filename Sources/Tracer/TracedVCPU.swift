@@ -69,6 +69,8 @@ final class TracedVCPU: VCPU {
         inner.stop()
     }
 
+    func giveWay() { inner.giveWay() }
+
     func counters() -> [Counter] { inner.counters() }
     func saveState() -> VCPUState { inner.saveState() }
     func saveState(into state: inout VCPUState) { inner.saveState(into: &state) }
@@ -97,10 +99,9 @@ final class TracedVCPU: VCPU {
                 $0.exit = result.exit
                 $0.retired = result.retired
                 $0.failed = false
-                if result.kind == .returnedEarly {
-                    $0.commit = []
-                    $0.event = nil
-                }
+                // Not what the page showed before: another thread may have armed one since.
+                $0.event = result.event
+                if result.kind == .returnedEarly { $0.commit = [] }
             }
             return result
         } catch {
@@ -119,7 +120,7 @@ final class TracedVCPU: VCPU {
         }
     }
 
-    /// Samples what the run will consume: setstate and inject snapshot nothing, the page counts as it is now.
+    /// Samples the state that the run will consume: setstate snapshots nothing, the page counts as it is now.
     private func beginRun(budget: UInt64?) -> Bool {
         let recorder = recording.recorder
         guard recorder.begin() else { return false }
@@ -131,7 +132,6 @@ final class TracedVCPU: VCPU {
         step.budget = budget
         step.commit = page.stateCommit.intersection(.all)
         if !step.commit.isEmpty { step.committed.copy(step.commit, from: page.state) }
-        step.event = page.eventCommit ? page.event : nil
         return true
     }
 

@@ -68,6 +68,7 @@ private final class RestartingVCPU: VCPU {
 
     func run(budget: UInt64?) throws(VCPUError) -> RunResult {
         var retired: UInt64 = 0
+        var event: VCPUEvent?
         while true {
             copy(from: commPage, to: inner.commPage)
             let left = (budget ?? .max) - retired
@@ -81,6 +82,8 @@ private final class RestartingVCPU: VCPU {
             copy(from: inner.commPage, to: commPage)
             retired += result.retired ?? 0
             result.retired = retired
+            event = event ?? result.event
+            result.event = event
             if result.kind == .returnedEarly || result.exit.reason != .none || retired >= budget ?? .max {
                 return result
             }

@@ -70,10 +70,11 @@ public final class ToyVCPU: VCPU {
         state.copy(commPage.stateCommit, from: commPage.state)
         commPage.stateCommit = []
         commPage.stateCached = []
-        if commPage.eventCommit {
-            commPage.eventCommit = false
+        var consumed: VCPUEvent?
+        if commPage.takeEventCommit() {
             let event = commPage.event
             guard event.isValid else { throw .badEvent(event) }
+            consumed = event
             deliver(event)
         }
         var retired: UInt64 = 0
@@ -98,7 +99,7 @@ public final class ToyVCPU: VCPU {
         commPage.state.copy(reason.providedState, from: state)
         commPage.stateCached = reason.providedState
         let exitState = ExitState(rflags: state[.rflags], cr8: state[.cr8], interrupt: state.interrupt)
-        return RunResult(exit: VCPUExit(reason: reason, state: exitState), retired: counted(retired))
+        return RunResult(exit: VCPUExit(reason: reason, state: exitState), retired: counted(retired), event: consumed)
     }
 
     private func counted(_ retired: UInt64) -> UInt64? { machine.backend.capability.countsInstructions ? retired : nil }
