@@ -6,11 +6,16 @@ import NVMM
 final class TurnTakingMachine: Machine {
     let inner: any Machine
     let turns = TurnLock()
+    let gate: TurnGate
 
-    init(_ inner: any Machine) { self.inner = inner }
+    init(_ inner: any Machine) {
+        self.inner = inner
+        gate = TurnGate(turns)
+    }
 
     func createVCPU(id: UInt32) throws(MachineError) -> any VCPU {
-        TurnTakingVCPU(try turns.during { () throws(MachineError) in try inner.createVCPU(id: id) }, turns: turns)
+        TurnTakingVCPU(
+            try turns.during { () throws(MachineError) in try inner.createVCPU(id: id) }, turns: turns, gate: gate)
     }
     func destroyVCPU(id: UInt32) throws(MachineError) {
         try turns.during { () throws(MachineError) in try inner.destroyVCPU(id: id) }
@@ -19,10 +24,15 @@ final class TurnTakingMachine: Machine {
         try turns.during { () throws(MachineError) in try inner.hvaMap(byteCount: byteCount) }
     }
     func hvaMap(byteCount: Int, at address: UInt) throws(MachineError) -> MemoryObject {
-        try turns.during { () throws(MachineError) in try inner.hvaMap(byteCount: byteCount, at: address) }
+        let object = try turns.during { () throws(MachineError) in
+            try inner.hvaMap(byteCount: byteCount, at: address)
+        }
+        gate.watch(object)
+        return object
     }
     func hvaUnmap(_ object: MemoryObject) throws(MachineError) {
         try turns.during { () throws(MachineError) in try inner.hvaUnmap(object) }
+        gate.forget(object)
     }
     func gpaMap(
         _ object: MemoryObject, offset: Int, gpa: GPA, byteCount: Int, protection: Protection
@@ -66,10 +76,12 @@ final class TurnTakingVCPU: VCPU {
 
     private let inner: any VCPU
     private let turns: TurnLock
+    private let gate: TurnGate
 
-    init(_ inner: any VCPU, turns: TurnLock) {
+    init(_ inner: any VCPU, turns: TurnLock, gate: TurnGate) {
         self.inner = inner
         self.turns = turns
+        self.gate = gate
     }
 
     var id: UInt32 { inner.id }
@@ -108,9 +120,10 @@ final class TurnTakingVCPU: VCPU {
         var othersWait = turns.take(forRunOf: inner)
         defer { turns.pass() }
         while true {
+            gate.close { othersWait = turns.passOn(inRunOf: inner) }
             let left = budget.map { $0 - min($0, retired) } ?? .max
             let slice = othersWait ? min(left, Self.sliceInstructions) : left
-            var result = try inner.run(budget: slice == .max ? nil : slice)
+            var result = try runSlice(slice)
             retired &+= result.retired ?? slice
             event = result.event ?? event
             let isOver = result.exit.reason != .none || result.kind == .returnedEarly || retired == budget
@@ -125,5 +138,11 @@ final class TurnTakingVCPU: VCPU {
             if hasEntered { result.kind = .entered }
             return result
         }
+    }
+
+    /// With the gate closed, which is open afterwards.
+    private func runSlice(_ instructions: UInt64) throws(VCPUError) -> RunResult {
+        defer { gate.open() }
+        return try inner.run(budget: instructions == .max ? nil : instructions)
     }
 }
