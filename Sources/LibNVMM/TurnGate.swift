@@ -53,8 +53,8 @@ final class TurnGate: WriterGate, @unchecked Sendable {
 
     private func admitAtOnce(_ thread: Int32, _ open: () -> Void) -> Bool {
         lock.during {
-            // A signal handler of the thread that executes cannot wait for it: the recording notices such a store, and
-            // lowers its grade.
+            // A signal handler of the thread that executes cannot wait for it: the recording notices such a store,
+            // and lowers its grade.
             guard runner == 0 || runner == thread else { return false }
             writers.removeAll { $0.thread == thread }
             writers.append(Writer(thread: thread, used: Self.processorTime(of: thread)))
@@ -73,8 +73,8 @@ final class TurnGate: WriterGate, @unchecked Sendable {
         guard !closeAtOnce(own) else { return }
         let start = Self.now
         repeat {
-            // A thread that was seen asleep may have come as far as the next page, and is then about to wait here: asked
-            // for in this order, or it would be missed.
+            // A thread that was seen asleep may have come as far as the next page, and is then about to wait here:
+            // asked for in this order, or it would be missed.
             lock.during { writers.removeAll { $0.thread == own || Self.hasGoneOn($0) } }
             let isAnyoneWaiting = lock.during { held.values.contains { $0.hasWaiting } }
             if !isAnyoneWaiting, closeAtOnce(own) { return }

@@ -53,8 +53,8 @@
     public func takeClientWrites() -> [Range<Int>]? { clientWrites?() }
 
     /// From now on a thread that writes through the client's mapping to a page that was not written since the last
-    /// ``takeClientWrites()`` waits until `gate` admits it: what one call of ``takeClientWrites()`` gives was then written
-    /// where the gate let it be. Call it while nobody can have written yet.
+    /// ``takeClientWrites()`` waits until `gate` admits it: what one call of ``takeClientWrites()`` gives was then
+    /// written where the gate let it be. Call it while nobody can have written yet.
     ///
     /// - Returns: nil where nobody watches, or nobody can hold a writer: all is as before then.
     public func holdWriters(behind gate: any WriterGate) -> (any HeldWriters)? { hold?(gate) }

@@ -14,8 +14,8 @@ import Synchronization
 /// answers, until ``end()``.
 ///
 /// SAFETY: `holder` is allocated in init and freed with the object, which the thread keeps; its two descriptors are
-/// opened in init and closed by the thread, when it uses them no more. The range is the client's mapping, which outlives
-/// ``end()``.
+/// opened in init and closed by the thread, when it uses them no more. The range is the client's mapping, which
+/// outlives ``end()``.
 @safe final class HeldMapping: HeldWriters, @unchecked Sendable {
     private struct Pages {
         /// Let written to, in the order of that.

@@ -2,9 +2,9 @@
 // kernel offers and allows it (Linux 5.19: userfaultfd with write protection of shared memory, answered by a thread of
 // this process; for faults inside system calls CAP_SYS_PTRACE, /dev/userfaultfd or vm.unprivileged_userfaultfd).
 //
-// As in write_tracking.h the client's mapping is protected, and the backend writes through another one. A protected page
-// costs its first writer a fault that sleeps until write_holder_admit. What the kernel pinned before (O_DIRECT, io_uring's
-// registered buffers) is written past the protection, and is not noticed.
+// As in write_tracking.h the client's mapping is protected, and the backend writes through another one. A protected
+// page costs its first writer a fault that sleeps until write_holder_admit. What the kernel pinned before (O_DIRECT,
+// io_uring's registered buffers) is written past the protection, and is not noticed.
 #ifndef WRITE_HOLDING_H
 #define WRITE_HOLDING_H
 
