@@ -39,6 +39,8 @@ let package = Package(
         .target(name: "CRing"),
         // Pages of guest memory that a client wrote, as the kernel can tell them.
         .target(name: "CWriteTracking"),
+        // The client's threads, where it takes C: their numbers, and the signals that they take.
+        .target(name: "CClientThreads"),
         // What is preloaded into a client; no Swift in it.
         .target(
             name: "Interposer", dependencies: ["CNVMM", "CRing"],
@@ -61,7 +63,7 @@ let package = Package(
         .target(
             name: "LibNVMM",
             dependencies: [
-                "Assists", "CNVMM", "NVMM", "SoftBackend", "TraceFile", "Tracer",
+                "Assists", "CClientThreads", "CNVMM", "NVMM", "SoftBackend", "TraceFile", "Tracer",
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: strict),

@@ -24,10 +24,15 @@ mkdir -p "$target/lib/pkgconfig" "$target/include"
 object=$(mktemp --suffix=.o)
 trap 'rm -f "$object"' EXIT
 ld -r --whole-archive "$built/libnvmm.a" -o "$object"
+# The client's signal handlers are installed through functions of the library, which are no part of tracectl.
+aliases=()
+for alias in sigaction=client_sigaction {,s,bsd_}signal=client_signal {,__}sysv_signal=client_sysv_signal; do
+    aliases+=(-Xlinker "--defsym=$alias")
+done
 swiftc -emit-library -static-stdlib -o "$target/lib/libnvmm.so.2" \
     "$object" -lZydis -lzstd -lxxhash \
     -Xlinker -soname=libnvmm.so.2 -Xlinker "--version-script=$root/Scripts/nvmm.map" -Xlinker --gc-sections \
-    -Xlinker --strip-debug
+    -Xlinker --strip-debug "${aliases[@]}"
 ln -sf libnvmm.so.2 "$target/lib/libnvmm.so"
 (cd "$root/Sources/CNVMM/include" && find . -name '*.h') | while read -r header; do
     mkdir -p "$target/include/$(dirname "$header")"

@@ -64,7 +64,12 @@ final class Library: @unchecked Sendable {
     private func finishTrace() {
         let (recorder, machines) = lock.during { (self.recorder, self.machines) }
         guard let recorder else { return }
-        for machine in machines { machine?.machine.turns.take() }
+        for machine in machines {
+            machine?.machine.turns.take()
+            machine?.machine.gate.close {}
+        }
+        // What the client still stores on its way out is not part of the trace, and must not wait.
+        defer { for machine in machines { machine?.machine.gate.open() } }
         do throws(TraceWriteError) {
             let grade = try recorder.finish().grade
             for reason in grade.reasons {

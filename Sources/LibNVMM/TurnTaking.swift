@@ -1,16 +1,22 @@
 // A machine that several threads use: its VCPUs run in turns, its calls come between.
 
+import CClientThreads
 import NVMM
 
 /// A machine whose calls may come from any thread.
 final class TurnTakingMachine: Machine {
     let inner: any Machine
     let turns = TurnLock()
+    let gate: TurnGate
 
-    init(_ inner: any Machine) { self.inner = inner }
+    init(_ inner: any Machine) {
+        self.inner = inner
+        gate = TurnGate(turns)
+    }
 
     func createVCPU(id: UInt32) throws(MachineError) -> any VCPU {
-        TurnTakingVCPU(try turns.during { () throws(MachineError) in try inner.createVCPU(id: id) }, turns: turns)
+        TurnTakingVCPU(
+            try turns.during { () throws(MachineError) in try inner.createVCPU(id: id) }, turns: turns, gate: gate)
     }
     func destroyVCPU(id: UInt32) throws(MachineError) {
         try turns.during { () throws(MachineError) in try inner.destroyVCPU(id: id) }
@@ -19,10 +25,15 @@ final class TurnTakingMachine: Machine {
         try turns.during { () throws(MachineError) in try inner.hvaMap(byteCount: byteCount) }
     }
     func hvaMap(byteCount: Int, at address: UInt) throws(MachineError) -> MemoryObject {
-        try turns.during { () throws(MachineError) in try inner.hvaMap(byteCount: byteCount, at: address) }
+        let object = try turns.during { () throws(MachineError) in
+            try inner.hvaMap(byteCount: byteCount, at: address)
+        }
+        gate.watch(object)
+        return object
     }
     func hvaUnmap(_ object: MemoryObject) throws(MachineError) {
         try turns.during { () throws(MachineError) in try inner.hvaUnmap(object) }
+        gate.forget(object)
     }
     func gpaMap(
         _ object: MemoryObject, offset: Int, gpa: GPA, byteCount: Int, protection: Protection
@@ -66,10 +77,12 @@ final class TurnTakingVCPU: VCPU {
 
     private let inner: any VCPU
     private let turns: TurnLock
+    private let gate: TurnGate
 
-    init(_ inner: any VCPU, turns: TurnLock) {
+    init(_ inner: any VCPU, turns: TurnLock, gate: TurnGate) {
         self.inner = inner
         self.turns = turns
+        self.gate = gate
     }
 
     var id: UInt32 { inner.id }
@@ -101,29 +114,43 @@ final class TurnTakingVCPU: VCPU {
         try turns.during { () throws(VCPUError) in try inner.restore(state, privateState: privateState) }
     }
 
+    // MARK: Run
+
     func run(budget: UInt64?) throws(VCPUError) -> RunResult {
-        var retired: UInt64 = 0
-        var event: VCPUEvent?
-        var hasEntered = false
-        var othersWait = turns.take(forRunOf: inner)
+        unsafe signal_watch_begin(commPage.giveWayAddress.assumingMemoryBound(to: Int32.self))
+        defer { signal_watch_end() }
+        let othersWait = turns.take(forRunOf: inner)
         defer { turns.pass() }
+        return try runSlices(budget: budget, othersWait: othersWait)
+    }
+
+    /// With the turn, which other threads have in between.
+    private func runSlices(budget: UInt64?, othersWait: Bool) throws(VCPUError) -> RunResult {
+        var othersWait = othersWait
+        // Nothing is consumed yet: a signal that came first makes the run return early.
+        var sum = RunResult(exit: VCPUExit(), kind: .returnedEarly, retired: 0)
         while true {
-            let left = budget.map { $0 - min($0, retired) } ?? .max
-            let slice = othersWait ? min(left, Self.sliceInstructions) : left
-            var result = try inner.run(budget: slice == .max ? nil : slice)
-            retired &+= result.retired ?? slice
-            event = result.event ?? event
-            let isOver = result.exit.reason != .none || result.kind == .returnedEarly || retired == budget
-            guard isOver else {
-                hasEntered = true
-                othersWait = turns.passOn(inRunOf: inner)
-                continue
-            }
-            result.retired = retired
-            result.event = event
+            gate.close { othersWait = turns.passOn(inRunOf: inner) }
+            let left = budget.map { $0 - min($0, sum.retired ?? 0) } ?? .max
+            guard let slice = try runSlice(othersWait ? min(left, Self.sliceInstructions) : left) else { return sum }
+            sum.exit = slice.exit
             // A later slice that returned early: the first one has consumed what was committed.
-            if hasEntered { result.kind = .entered }
-            return result
+            if slice.kind == .entered { sum.kind = .entered }
+            sum.retired = (sum.retired ?? 0) &+ (slice.retired ?? left)
+            sum.event = slice.event ?? sum.event
+            let isOver = slice.exit.reason != .none || slice.kind == .returnedEarly || sum.retired == budget
+            if isOver { return sum }
+            othersWait = turns.passOn(inRunOf: inner)
         }
+    }
+
+    /// With the gate closed, which is open afterwards.
+    ///
+    /// - Returns: nil where a signal handler has run on this thread: the client is to have control.
+    private func runSlice(_ instructions: UInt64) throws(VCPUError) -> RunResult? {
+        defer { gate.open() }
+        // Behind the last place that clears the request: a handler that comes later makes the slice give way.
+        guard !signal_watch_has_seen_one() else { return nil }
+        return try inner.run(budget: instructions == .max ? nil : instructions)
     }
 }

@@ -128,8 +128,8 @@ public protocol VCPU: AnyObject {
     /// `nvmm_vcpu_stop`: makes the current or the next run return soon. Any thread, async-signal-safe.
     func stop()
     /// Makes a run that has begun end with ``ExitReason/none`` soon, though not before it got on, at a place that its
-    /// retired count tells. Any thread, async-signal-safe. The word in the comm page stays set until somebody clears it,
-    /// which is for whoever calls ``run(budget:)`` while others may ask.
+    /// retired count tells. Any thread, async-signal-safe. The word in the comm page stays set until somebody clears
+    /// it, which is for whoever calls ``run(budget:)`` while others may ask.
     func giveWay()
 
     /// Named figures of the backend, such as instructions it could not execute, by mnemonic. Ascending by name.
@@ -186,8 +186,8 @@ public struct RunResult: Hashable, Sendable {
     /// Instructions retired in this run: each REP iteration counts one, an instruction that faults or exits does not,
     /// HLT and a TPR-changing MOV do, delivery of an event counts nothing. nil where the backend cannot count.
     public var retired: UInt64?
-    /// The event that the run took from the comm page. Another thread may arm one at any time, so that who looked at the
-    /// page before cannot know.
+    /// The event that the run took from the comm page. Another thread may arm one at any time, so that who looked at
+    /// the page before cannot know.
     public var event: VCPUEvent?
     public init(exit: VCPUExit, kind: RunKind = .entered, retired: UInt64?, event: VCPUEvent? = nil) {
         self.exit = exit

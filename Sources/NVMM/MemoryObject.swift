@@ -14,15 +14,18 @@
     @unsafe public let clientAddress: UnsafeMutableRawPointer
     private let touched: (() -> [Range<Int>]?)?
     private let clientWrites: (() -> [Range<Int>]?)?
+    private let hold: ((any WriterGate) -> (any HeldWriters)?)?
     private let release: () -> Void
 
     /// - Parameters:
     ///   - touchedPages: what ``touchedPages`` asks; nil, or an answer of nil, where nobody knows.
     ///   - clientWrites: what ``takeClientWrites()`` asks; nil, or an answer of nil, where nobody watches.
+    ///   - holdWriters: what ``holdWriters(behind:)`` asks; nil, or an answer of nil, where nobody can.
     ///   - release: called once, when the last reference goes: gives the memory back.
     public init(
         ordinal: UInt32, byteCount: Int, clientAddress: UnsafeMutableRawPointer,
         touchedPages: (() -> [Range<Int>]?)? = nil, clientWrites: (() -> [Range<Int>]?)? = nil,
+        holdWriters: ((any WriterGate) -> (any HeldWriters)?)? = nil,
         release: @escaping () -> Void
     ) {
         self.ordinal = ordinal
@@ -30,6 +33,7 @@
         unsafe self.clientAddress = unsafe clientAddress
         touched = touchedPages
         self.clientWrites = clientWrites
+        hold = holdWriters
         self.release = release
     }
 
@@ -48,6 +52,13 @@
     /// - Returns: nil where nobody watches: then only a comparison of all pages finds such writes.
     public func takeClientWrites() -> [Range<Int>]? { clientWrites?() }
 
+    /// From now on a thread that writes through the client's mapping to a page that was not written since the last
+    /// ``takeClientWrites()`` waits until `gate` admits it: what one call of ``takeClientWrites()`` gives was then
+    /// written where the gate let it be. Call it while nobody can have written yet.
+    ///
+    /// - Returns: nil where nobody watches, or nobody can hold a writer: all is as before then.
+    public func holdWriters(behind gate: any WriterGate) -> (any HeldWriters)? { hold?(gate) }
+
     /// Reads bytes as they are now.
     ///
     /// - Parameter range: within 0..<`byteCount`; traps otherwise, since it is a client's own number.
@@ -59,4 +70,18 @@
         let buffer = unsafe UnsafeRawBufferPointer(start: clientAddress + range.lowerBound, count: range.count)
         return try body(unsafe RawSpan(_unsafeBytes: buffer))
     }
+}
+
+/// Says when a thread of the client that writes to guest memory may go on.
+public protocol WriterGate: AnyObject, Sendable {
+    /// Calls `open`, which lets the writer go on, once and while no VCPU of the machine executes.
+    ///
+    /// - Parameter thread: the host kernel's number of the thread that waits.
+    func admit(thread: Int32, _ open: () -> Void)
+}
+
+/// The writers of one mapping that wait at a gate.
+public protocol HeldWriters: AnyObject, Sendable {
+    /// Whether a thread waits, or is about to be admitted.
+    var hasWaiting: Bool { get }
 }

@@ -1,4 +1,5 @@
-// Which pages a client wrote through its own mapping of guest memory, where the kernel can tell (CWriteTracking).
+// Which pages a client wrote through its own mapping of guest memory, where the kernel can tell (CWriteTracking): found
+// afterwards, or held back until a gate admits them.
 
 import CWriteTracking
 import NVMM
@@ -8,7 +9,7 @@ import NVMM
 /// SAFETY: the tracker is a plain structure that only this object touches, one call at a time (the machine's calls do
 /// not overlap); the range is the client's mapping, which outlives ``end()``.
 @safe final class ClientWrites {
-    private enum State { case idle, watching, unavailable }
+    private enum State { case idle, watching, holding(HeldMapping), lost, unavailable }
 
     private let start: UInt
     private let byteCount: Int
@@ -28,7 +29,29 @@ import NVMM
         case .unavailable: return nil
         case .idle: return begin()
         case .watching: return unsafe write_tracker_is_unchanged(&tracker) ? [] : scan()
+        case .holding(let mapping): return mapping.take()
+        // It worked when the watch began; should it not now, all pages are to be looked at.
+        case .lost: return [0..<byteCount / pageBytes]
         }
+    }
+
+    /// From being watched to being held. What was written before and not taken is forgotten.
+    ///
+    /// - Returns: nil where nobody watches, or the kernel does not allow it: all is as before then.
+    func hold(behind gate: any WriterGate) -> (any HeldWriters)? {
+        guard case .watching = state else { return nil }
+        // A mapping is registered with one descriptor at a time.
+        _ = unsafe write_tracker_remove(&tracker, start, byteCount)
+        if let mapping = HeldMapping(start: start, byteCount: byteCount, gate: gate) {
+            unsafe write_tracker_close(&tracker)
+            state = .holding(mapping)
+            return mapping
+        }
+        if unsafe write_tracker_add(&tracker, start, byteCount) != 0 {
+            unsafe write_tracker_close(&tracker)
+            state = .lost
+        }
+        return nil
     }
 
     private func begin() -> [Range<Int>]? {
@@ -61,9 +84,13 @@ import NVMM
 
     /// Before the mapping goes.
     func end() {
-        guard state == .watching else { return }
+        switch state {
+        case .idle, .lost, .unavailable: return
+        case .watching:
+            _ = unsafe write_tracker_remove(&tracker, start, byteCount)
+            unsafe write_tracker_close(&tracker)
+        case .holding(let mapping): mapping.end()
+        }
         state = .unavailable
-        _ = unsafe write_tracker_remove(&tracker, start, byteCount)
-        unsafe write_tracker_close(&tracker)
     }
 }

@@ -89,7 +89,7 @@ struct PageRecord {
         host = UInt64(memory.backendAddress)
         object = unsafe MemoryObject(
             ordinal: ordinal, byteCount: byteCount, clientAddress: memory.clientPointer,
-            clientWrites: memory.clientWrites.take, release: memory.unmap)
+            clientWrites: memory.clientWrites.take, holdWriters: memory.clientWrites.hold, release: memory.unmap)
         unsafe records = .allocate(capacity: byteCount / pageBytes)
         unsafe records.initialize(repeating: PageRecord(), count: byteCount / pageBytes)
     }
