@@ -99,7 +99,8 @@ final class Library: @unchecked Sendable {
                 let machine = ClientMachine(
                     id: claim.id, registered: claim.file, in: registry,
                     machine: TurnTakingMachine(
-                        try mapping { () throws(MachineError) in try backend.createMachine() }),
+                        try mapping { () throws(MachineError) in try backend.createMachine() },
+                        mayRunConcurrently: recorder.map { $0.options.level == .exits } ?? true),
                     capability: backend.capability)
                 machines[Int(claim.id)] = machine
                 return machine

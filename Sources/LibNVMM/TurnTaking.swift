@@ -1,4 +1,5 @@
-// A machine that several threads use: its VCPUs run in turns, its calls come between.
+// A machine that several threads use: its VCPUs run in turns, its calls come between. Where nothing is to be replayed,
+// its VCPUs run at the same time.
 
 import CClientThreads
 import NVMM
@@ -9,14 +10,20 @@ final class TurnTakingMachine: Machine {
     let turns = TurnLock()
     let gate: TurnGate
 
-    init(_ inner: any Machine) {
+    /// Runs need no turn: the backend keeps them apart as far as it must.
+    let runsConcurrently: Bool
+
+    /// - Parameter mayRunConcurrently: whether nobody needs the order in which the VCPUs ran.
+    init(_ inner: any Machine, mayRunConcurrently: Bool) {
         self.inner = inner
         gate = TurnGate(turns)
+        runsConcurrently = mayRunConcurrently && inner.runVCPUsConcurrently()
     }
 
     func createVCPU(id: UInt32) throws(MachineError) -> any VCPU {
         TurnTakingVCPU(
-            try turns.during { () throws(MachineError) in try inner.createVCPU(id: id) }, turns: turns, gate: gate)
+            try turns.during { () throws(MachineError) in try inner.createVCPU(id: id) }, turns: turns, gate: gate,
+            runsConcurrently: runsConcurrently)
     }
     func destroyVCPU(id: UInt32) throws(MachineError) {
         try turns.during { () throws(MachineError) in try inner.destroyVCPU(id: id) }
@@ -78,11 +85,13 @@ final class TurnTakingVCPU: VCPU {
     private let inner: any VCPU
     private let turns: TurnLock
     private let gate: TurnGate
+    private let runsConcurrently: Bool
 
-    init(_ inner: any VCPU, turns: TurnLock, gate: TurnGate) {
+    init(_ inner: any VCPU, turns: TurnLock, gate: TurnGate, runsConcurrently: Bool) {
         self.inner = inner
         self.turns = turns
         self.gate = gate
+        self.runsConcurrently = runsConcurrently
     }
 
     var id: UInt32 { inner.id }
@@ -119,9 +128,35 @@ final class TurnTakingVCPU: VCPU {
     func run(budget: UInt64?) throws(VCPUError) -> RunResult {
         unsafe signal_watch_begin(commPage.giveWayAddress.assumingMemoryBound(to: Int32.self))
         defer { signal_watch_end() }
+        if runsConcurrently { return try runUnordered(budget: budget) }
         let othersWait = turns.take(forRunOf: inner)
         defer { turns.pass() }
         return try runSlices(budget: budget, othersWait: othersWait)
+    }
+
+    /// Beside the runs of other VCPUs.
+    private func runUnordered(budget: UInt64?) throws(VCPUError) -> RunResult {
+        var sum = RunResult(exit: VCPUExit(), kind: .returnedEarly, retired: 0)
+        while true {
+            commPage.giveWay = false
+            guard !signal_watch_has_seen_one() else { return sum }
+            let left = budget.map { $0 - min($0, sum.retired ?? 0) }
+            let part = try inner.run(budget: left)
+            if add(part, to: &sum, instructions: left ?? 0, budget: budget) { return sum }
+        }
+    }
+
+    /// - Parameter instructions: what a part of an unknown count retired.
+    /// - Returns: whether the run is over.
+    private func add(
+        _ part: RunResult, to sum: inout RunResult, instructions: UInt64, budget: UInt64?
+    ) -> Bool {
+        sum.exit = part.exit
+        // A later part that returned early: the first one has consumed what was committed.
+        if part.kind == .entered { sum.kind = .entered }
+        sum.retired = (sum.retired ?? 0) &+ (part.retired ?? instructions)
+        sum.event = part.event ?? sum.event
+        return part.exit.reason != .none || part.kind == .returnedEarly || sum.retired == budget
     }
 
     /// With the turn, which other threads have in between.
@@ -133,13 +168,7 @@ final class TurnTakingVCPU: VCPU {
             gate.close { othersWait = turns.passOn(inRunOf: inner) }
             let left = budget.map { $0 - min($0, sum.retired ?? 0) } ?? .max
             guard let slice = try runSlice(othersWait ? min(left, Self.sliceInstructions) : left) else { return sum }
-            sum.exit = slice.exit
-            // A later slice that returned early: the first one has consumed what was committed.
-            if slice.kind == .entered { sum.kind = .entered }
-            sum.retired = (sum.retired ?? 0) &+ (slice.retired ?? left)
-            sum.event = slice.event ?? sum.event
-            let isOver = slice.exit.reason != .none || slice.kind == .returnedEarly || sum.retired == budget
-            if isOver { return sum }
+            if add(slice, to: &sum, instructions: left, budget: budget) { return sum }
             othersWait = turns.passOn(inRunOf: inner)
         }
     }

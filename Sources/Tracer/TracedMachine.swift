@@ -95,6 +95,8 @@ final class TracedMachine: Machine {
         log { $0.recorder.append(.advanceClock(ticks: ticks)) }
     }
 
+    func runVCPUsConcurrently() -> Bool { !recording.holdsMemory && inner.runVCPUsConcurrently() }
+
     func savePrivateState() -> [UInt8] { inner.savePrivateState() }
 
     func restorePrivateState(_ bytes: [UInt8]) throws(MachineError) {
