@@ -57,7 +57,13 @@ let package = Package(
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: strict),
-        .target(name: "Tracer", dependencies: ["NVMM", "TraceFile"], swiftSettings: strict),
+        .target(
+            name: "Tracer",
+            dependencies: [
+                "CRing", "NVMM", "TraceFile",
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: strict),
         .target(
             name: "LibNVMM",
             dependencies: [
