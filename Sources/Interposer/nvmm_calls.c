@@ -497,12 +497,12 @@ SHADOW int nvmm_vcpu_run(struct nvmm_machine *machine, struct nvmm_vcpu *vcpu) {
 
 // MARK: - What a library tells of the inside of a run
 
-SHADOW int vmtrace_level(void) { return recorder_is_on() ? 1 + (int)recorder_level() : 0; }
+SHADOW int vmtrace_level(void) { return recorder_asks_library() ? 1 + (int)recorder_level() : 0; }
 
 SHADOW int vmtrace_tell(
     uint32_t kind, uint32_t machid, uint32_t cpuid, const void *head, size_t head_bytes, const void *body,
     size_t body_bytes) {
-    if (!recorder_is_on() || kind < RING_KIND_TOLD_HEADER || kind > RING_KIND_TOLD_END) return 0;
+    if (!recorder_asks_library() || kind < RING_KIND_TOLD_HEADER || kind > RING_KIND_TOLD_END) return 0;
     if (head_bytes > recorder_payload_max() || body_bytes > recorder_payload_max()) return 0;
     int before = errno;
     struct ring_part parts[] = {{head, (uint32_t)head_bytes}, {body, (uint32_t)body_bytes}};

@@ -24,6 +24,7 @@
 struct attachment {
     atomic_uint mode;
     atomic_bool is_told;
+    bool ignores_library;
     uint32_t level;
     uint32_t options;
     int file;
@@ -158,6 +159,8 @@ void recorder_attach(struct ring_attach attach) {
     if (atomic_flag_test_and_set(&is_attaching)) return;
     static bool has_fork_handler;
     struct attachment *target = new_attachment();
+    const char *tells = getenv("VMTRACE_LIBRARY_TELLS");
+    if (target != NULL) target->ignores_library = tells != NULL && strcmp(tells, "no") == 0;
     if (target != NULL && (ring != NULL ? attach_ring(target, ring) : attach_raw(target, raw))) {
         if (!has_fork_handler) pthread_atfork(NULL, NULL, forget_in_child);
         has_fork_handler = true;
@@ -192,6 +195,8 @@ bool recorder_is_on(void) {
 bool recorder_takes_calls(void) {
     return recorder_is_on() && !atomic_load_explicit(&current()->is_told, memory_order_relaxed);
 }
+
+bool recorder_asks_library(void) { return recorder_is_on() && !current()->ignores_library; }
 
 void recorder_leave_to_library(void) { atomic_store(&current()->is_told, true); }
 

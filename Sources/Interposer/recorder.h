@@ -28,6 +28,9 @@ bool recorder_is_on(void);
 /// As `recorder_is_on`, and no library tells what happens: then what crosses the interface is recorded.
 bool recorder_takes_calls(void);
 
+/// Whether a library below may tell what happens: VMTRACE_LIBRARY_TELLS=no keeps to what the interface shows.
+bool recorder_asks_library(void);
+
 /// From here on, until another program or process attaches, the library tells what happens.
 void recorder_leave_to_library(void);
 

@@ -36,7 +36,7 @@ import Tracer
 
     private init(level: RecordLevel, tell: Tell, _ encoder: EventEncoder) {
         self.level = level
-        tellFunction = tell
+        unsafe tellFunction = unsafe tell
         self.encoder = encoder
     }
 
@@ -49,7 +49,7 @@ import Tracer
 
     // MARK: - Telling
 
-    @discardableResult @safe private func tell(_ kind: UInt32, head: RawSpan? = nil, _ body: RawSpan) -> Bool {
+    @discardableResult private func tell(_ kind: UInt32, head: RawSpan? = nil, _ body: RawSpan) -> Bool {
         unsafe body.withUnsafeBytes { bytes in
             guard let head else {
                 return unsafe tellFunction(kind, .max, .max, nil, 0, bytes.baseAddress, bytes.count) != 0

@@ -177,6 +177,31 @@ extension VCPUState {
     }
 }
 
+/// Events as a journal holds them. Keyframes have no place there.
+func journalRecords(of events: [TraceEvent]) throws(TraceError) -> [UInt8] {
+    var bytes: [UInt8] = []
+    func append(_ record: RawSpan) { unsafe record.withUnsafeBytes { unsafe bytes.append(contentsOf: $0) } }
+    do throws(TraceWriteError) {
+        let encoder = try EventEncoder()
+        for event in events {
+            switch event {
+            case .step(let step): try encoder.encode(step, append)
+            case .call(let call): encoder.encode(call, append)
+            case .memoryWrite(let write) where write.bytes.count <= EventEncoder.writeBytesMax:
+                unsafe encoder.encodeWrite(
+                    object: write.object, offset: write.offset, bytes: write.bytes.span.bytes,
+                    isRawStore: write.isRawStore, append)
+            case .machine(let event): encoder.encode(event, append)
+            case .loss(let loss): encoder.encode(loss, append)
+            case .memoryWrite, .keyframe: break
+            }
+        }
+    } catch {
+        throw .damagedJournal(number: journalsMax, position: bytes.count)
+    }
+    return bytes
+}
+
 // MARK: - What comes once in a while
 
 extension TraceHeader {

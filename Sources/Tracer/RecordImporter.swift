@@ -73,6 +73,8 @@ final class RecordImporter {
         case RING_KIND_CALL, RING_KIND_RUN_ENTRY, RING_KIND_RUN_EXIT:
             if !isTold { try takeSeen(record) }
         case RING_KIND_TOLD_HEADER:
+            // Taken once more: whether a killed drainer was through with it could not be told.
+            if leavesKeyframesOut { return }
             guard sink == nil else { throw damaged }
             let header = try checked(record) { () throws(TraceError) in try TraceHeader(encodedBytes: record.payload) }
             isTold = true

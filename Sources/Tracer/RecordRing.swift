@@ -127,7 +127,14 @@ public import TraceFile
     }
 
     /// Begins with record `sequence`; those before are in the trace.
-    func resume(at sequence: UInt64) { order.expected = sequence }
+    func resume(at sequence: UInt64) throws(ImportError) {
+        order.expected = sequence
+        for lane in 0..<laneCount {
+            while let (header, _) = try unsafe head(of: lane), header.sequence < sequence {
+                unsafe ring_release_next(reader, lane)
+            }
+        }
+    }
 
     // MARK: - Records
 

@@ -196,7 +196,7 @@ func ringName(besides trace: String) -> String { trace + ".open.ring" }
 /// - Throws: ``Trouble`` where journals or a ring of an earlier recording stand beside `trace`: they may be the only copy.
 func refuseUnrepaired(_ trace: String) throws {
     var left = journals(beside: FilePath(trace)).map(\.string)
-    if access(ringName(besides: trace), F_OK) == 0 { left.append(ringName(besides: trace)) }
+    if unsafe access(ringName(besides: trace), F_OK) == 0 { left.append(ringName(besides: trace)) }
     if let file = left.first {
         throw Trouble(path: trace, cause: TraceWriteError.unrepaired(trace: trace, journal: file))
     }
@@ -224,7 +224,7 @@ struct Shim {
             unsafe free(program)
             places = [folder.appending(name).string, folder.removingLastComponent().appending("lib/\(name)").string]
         }
-        guard let found = places.first(where: { access($0, R_OK) == 0 }) else {
+        guard let found = places.first(where: { unsafe access($0, R_OK) == 0 }) else {
             throw PlainTrouble(
                 sentence: "\(name) is not at \(places.joined(separator: " or ")): build it (swift build --product vmtrace,"
                     + " or make install), or set \(variable) to its path")
