@@ -118,7 +118,7 @@ let package = Package(
         .testTarget(
             name: "TracerTests",
             dependencies: [
-                "NVMM", "ReferenceVMM", "SoftBackend", "TestSupport", "TraceFile", "Tracer",
+                "CRing", "NVMM", "ReferenceVMM", "SoftBackend", "TestSupport", "TraceFile", "Tracer",
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: strict),

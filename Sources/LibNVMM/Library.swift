@@ -65,8 +65,8 @@ final class Library: @unchecked Sendable {
         guard let plain = backend else { return false }
         var options = recorderOptions
         options.level = tracer.level
-        guard tracer.begin(Recorder.header(of: plain, options: options)) else { return false }
-        let recorder = Recorder(tracer, of: plain, options: options)
+        guard let sink = tracer.sink(Recorder.header(of: plain, options: options)) else { return false }
+        let recorder = Recorder(sink, of: plain, options: options)
         self.recorder = recorder
         backend = recorder.backend
         atexit { Library.shared.finishTrace() }

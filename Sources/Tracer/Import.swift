@@ -74,10 +74,15 @@ public struct ImportReport: Equatable, Sendable {
 public func importRecords(
     path: FilePath, to destination: TraceDestination, options: TraceWriterOptions = .init()
 ) throws(ImportError) -> ImportReport {
+    try importRecords(
+        path: path,
+        with: RecordImporter { header throws(TraceWriteError) in
+            try TraceWriter(destination, header: header, options: options)
+        })
+}
+
+func importRecords(path: FilePath, with importer: RecordImporter) throws(ImportError) -> ImportReport {
     let records = try RawRecords(path: path.string)
-    let importer = RecordImporter { header throws(TraceWriteError) in
-        try TraceWriter(destination, header: header, options: options)
-    }
     var damage: ImportError?
     do throws(ImportError) {
         while let (record, missing) = try records.next() {

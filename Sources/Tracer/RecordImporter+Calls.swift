@@ -7,6 +7,8 @@ internal import TraceFile
 
 /// What is known of the client's machine from its calls.
 struct CallImporter {
+    /// The library publishes them.
+    let countsInstructions: Bool
     var capability: Capability?
     /// The recorded machine's number; nil before the first.
     var machine: UInt32?
@@ -50,7 +52,7 @@ extension RecordImporter {
         switch Int32(call.call) {
         case RING_CALL_INIT, RING_CALL_ROOT_INIT, RING_CALL_CAPABILITY:
             guard rest.count == 104 else { throw damaged }
-            calls.capability = Capability(data, countsInstructions: false)
+            calls.capability = Capability(data, countsInstructions: calls.countsInstructions)
             return
         case RING_CALL_MACHINE_CREATE:
             guard calls.machine == nil else {
@@ -59,7 +61,8 @@ extension RecordImporter {
             }
             calls.machine = record.machine
             let header = TraceHeader(
-                tool: "vmtrace", backendName: "nvmm", capability: calls.capability ?? Capability(countsInstructions: false),
+                tool: "vmtrace", backendName: "nvmm",
+                capability: calls.capability ?? Capability(countsInstructions: calls.countsInstructions),
                 processorModel: "host", cpuidTable: [], level: .exits)
             try open(header)
             return
@@ -108,7 +111,10 @@ extension RecordImporter {
             try append(.machine(.hvaUnmap(object: UInt32(object))))
         case RING_CALL_GPA_MAP:
             guard let byteCount = Int(exactly: third) else { throw damaged }
-            guard let object = calls.mappings.lastIndex(where: { $0.isMapped && first >= $0.hva && first - $0.hva < $0.byteCount }),
+            guard
+                let object = calls.mappings.lastIndex(where: {
+                    $0.isMapped && first >= $0.hva && first - $0.hva < $0.byteCount
+                }),
                 let offset = Int(exactly: first - calls.mappings[object].hva)
             else { return }
             try append(
@@ -167,8 +173,13 @@ extension RecordImporter {
             committed: committed, event: isEarly ? nil : entry.event, failed: failed, exit: vcpu.lastExit,
             cached: cached, retired: nil, clock: 0, coverage: failed ? entry.commit : cached, state: vcpu.state)
         if after.publication_bytes != 0 {
-            // struct nvmm_publication of <nvmm_publication.h>: retired at 16, clock at 24.
+            // struct nvmm_publication of <nvmm_publication.h>: retired at 16, clock at 24, event at 48 and 56.
             let published = InterfaceBytes(record.payload[104..<192])
+            // What was consumed, where another thread armed or replaced it after the entry was sampled.
+            if !isEarly {
+                let isConsumed = published.value(48, UInt64.self) != 0
+                step.event = isConsumed ? VCPUEvent(InterfaceBytes(record.payload[160..<176])) : nil
+            }
             let retired: UInt64 = published.value(16)
             step.retired = failed ? nil : retired &- vcpu.retired
             step.clock = published.value(24)

@@ -34,7 +34,7 @@ final class RecordImporter {
     private var objects: [UInt32: ObjectTable] = [:]
     /// Pages are missing: keyframes cannot be made.
     private var leavesKeyframesOut = false
-    var calls = CallImporter()
+    var calls = CallImporter(countsInstructions: false)
 
     private struct ObjectTable {
         var byteCount: Int
@@ -107,7 +107,7 @@ final class RecordImporter {
             throw .foreignLayout(stateBytes: attach.state_bytes, commBytes: attach.comm_bytes)
         }
         isClosed = false
-        calls = CallImporter()
+        calls = CallImporter(countsInstructions: attach.publication_offset != 0)
     }
 
     func open(_ header: TraceHeader) throws(ImportError) {

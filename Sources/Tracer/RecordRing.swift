@@ -46,7 +46,17 @@ public import TraceFile
     public convenience init(
         creating path: String, level: RecordLevel, drops: Bool = false, recordsTime: Bool = false
     ) throws(ImportError) {
-        let size = Int(ring_size(Self.laneCount, Self.laneBytes))
+        try self.init(
+            creating: path, level: level, drops: drops, recordsTime: recordsTime, laneCount: Self.laneCount,
+            laneBytes: Self.laneBytes)
+    }
+
+    /// As ``init(creating:level:drops:recordsTime:)``, of any size that a ring may have.
+    convenience init(
+        creating path: String, level: RecordLevel, drops: Bool = false, recordsTime: Bool = false, laneCount: UInt32,
+        laneBytes: UInt64
+    ) throws(ImportError) {
+        let size = Int(ring_size(laneCount, laneBytes))
         let file = unsafe open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
         guard file >= 0 else { throw .io(call: "open", errno: errno) }
         defer { close(file) }
@@ -57,7 +67,7 @@ public import TraceFile
             guard let mapped = unsafe mapped, unsafe mapped != MAP_FAILED else { throw .io(call: "mmap", errno: errno) }
             let number = level == .exits ? UInt32(RING_LEVEL_EXITS) : UInt32(RING_LEVEL_REPLAY)
             let options = (drops ? UInt32(RING_OPTION_DROP) : 0) | (recordsTime ? UInt32(RING_OPTION_TIME) : 0)
-            unsafe ring_format(mapped, Self.laneCount, Self.laneBytes, number, options, UInt32(getpid()))
+            unsafe ring_format(mapped, laneCount, laneBytes, number, options, UInt32(getpid()))
             try unsafe self.init(mapped, size)
         } catch {
             unsafe unlink(path)

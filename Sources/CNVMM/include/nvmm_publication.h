@@ -41,20 +41,12 @@ struct nvmm_publication {
 #define NVMM_TRACER_LEVEL_SYMBOL "vmtrace_level"
 typedef int nvmm_tracer_level(void);
 
-/// Takes a record of one of the kinds below; `head` and `body` are copied. The first is a header; from then on the
+/// Takes a record of a kind RING_KIND_TOLD_* of <ring_records.h>, `head` and `body` one after the other. The first is a header; from then on the
 /// tracer leaves the telling to the library. One call at a time.
 /// Returns 0 where the record was lost, or is not wanted any more.
 #define NVMM_TRACER_TELL_SYMBOL "vmtrace_tell"
 typedef int nvmm_tracer_tell(
     uint32_t kind, nvmm_machid_t machid, nvmm_cpuid_t cpuid, const void *head, size_t head_bytes, const void *body,
     size_t body_bytes);
-
-// The kinds, and what they hold: <ring_records.h>, RING_KIND_TOLD_*.
-#define NVMM_TELL_HEADER 16
-#define NVMM_TELL_EVENT 17
-#define NVMM_TELL_PAGE 18
-#define NVMM_TELL_KEYFRAME 19
-#define NVMM_TELL_GRADE 20
-#define NVMM_TELL_END 21
 
 #endif
