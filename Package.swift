@@ -59,7 +59,13 @@ let package = Package(
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: strict),
-        .target(name: "Tracer", dependencies: ["NVMM", "TraceFile"], swiftSettings: strict),
+        .target(
+            name: "Tracer",
+            dependencies: [
+                "CRing", "NVMM", "TraceFile",
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: strict),
         .target(
             name: "LibNVMM",
             dependencies: [
@@ -114,7 +120,7 @@ let package = Package(
         .testTarget(
             name: "TracerTests",
             dependencies: [
-                "NVMM", "ReferenceVMM", "SoftBackend", "TestSupport", "TraceFile", "Tracer",
+                "CRing", "NVMM", "ReferenceVMM", "SoftBackend", "TestSupport", "TraceFile", "Tracer",
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: strict),

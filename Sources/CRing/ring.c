@@ -17,13 +17,14 @@ static_assert(offsetof(struct ring_control, heartbeat) == 192, "a line of its ow
 static_assert(sizeof(struct ring_lane) == 256, "a lane's lines");
 static_assert(offsetof(struct ring_lane, freed) == 64, "a line of its own");
 static_assert(offsetof(struct ring_lane, lost) == 128, "a line of its own");
-static_assert(sizeof(struct ring_record) == 40, "protocol version 1");
-static_assert(sizeof(struct ring_file_header) == 32, "protocol version 1");
-static_assert(sizeof(struct ring_attach) == 32, "protocol version 1");
-static_assert(sizeof(struct ring_call) == 48, "protocol version 1");
-static_assert(sizeof(struct ring_run_entry) == 40, "protocol version 1");
-static_assert(sizeof(struct ring_run_exit) == 192, "protocol version 1");
-static_assert(sizeof(struct ring_memory) == 16 && sizeof(struct ring_slice) == 24, "protocol version 1");
+static_assert(sizeof(struct ring_record) == 40, "protocol version 2");
+static_assert(sizeof(struct ring_file_header) == 32, "protocol version 2");
+static_assert(sizeof(struct ring_attach) == 32, "protocol version 2");
+static_assert(sizeof(struct ring_call) == 48, "protocol version 2");
+static_assert(sizeof(struct ring_run_entry) == 40, "protocol version 2");
+static_assert(sizeof(struct ring_run_exit) == 192, "protocol version 2");
+static_assert(sizeof(struct ring_told_event) == 8 && sizeof(struct ring_told_page) == 16, "protocol version 2");
+static_assert(sizeof(struct ring_told_grade) == 32, "protocol version 2");
 static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2, "shared between processes");
 
 // The structures hold plain integers, so that other languages can import them; these casts make them atomic. All
@@ -318,6 +319,23 @@ const struct ring_record *ring_next(struct ring_reader *reader, uint32_t lane, b
     }
 }
 
+const void *ring_peek(struct ring_reader *reader, uint32_t lane, struct ring_record *header, bool *is_damaged) {
+    const struct ring_record *record = ring_next(reader, lane, is_damaged);
+    if (record == NULL) return NULL;
+    // What ring_next checked may be another value now: the copy is checked again, and nothing else is used.
+    memcpy(header, record, sizeof *header);
+    uint64_t room = reader->lane_bytes - (reader->position[lane] & (reader->lane_bytes - 1));
+    uint64_t bytes = ring_record_bytes(header);
+    *is_damaged = bytes < sizeof *header || bytes > room || header->payload_bytes > bytes - sizeof *header;
+    return *is_damaged ? NULL : record + 1;
+}
+
+void ring_release_next(struct ring_reader *reader, uint32_t lane) {
+    ring_release(reader, lane,
+        (const struct ring_record *)(const void *)((uint8_t *)reader->memory + reader->data_offset
+            + lane * reader->lane_bytes + (reader->position[lane] & (reader->lane_bytes - 1))));
+}
+
 void ring_release(struct ring_reader *reader, uint32_t lane, const struct ring_record *record) {
     uint8_t *start = (uint8_t *)reader->memory + reader->data_offset + lane * reader->lane_bytes
         + (reader->position[lane] & (reader->lane_bytes - 1));
@@ -331,6 +349,24 @@ void ring_release(struct ring_reader *reader, uint32_t lane, const struct ring_r
 void ring_beat(void *memory) {
     struct ring_control *control = memory;
     atomic_store_explicit(WORD(control->heartbeat), ring_now(), memory_order_relaxed);
+}
+
+void ring_note_taking(void *memory, uint64_t sequence, uint64_t events_before) {
+    struct ring_control *control = memory;
+    // release: whoever finds the new number finds the count that goes with it. The other way round, the number is that
+    // of a record which is gone from its lane already.
+    atomic_store_explicit(WORD(control->events_before), events_before, memory_order_relaxed);
+    atomic_store_explicit(WORD(control->taking), sequence + 1, memory_order_release);
+}
+
+uint64_t ring_taking(const void *memory) {
+    const struct ring_control *control = memory;
+    return atomic_load_explicit(WORD(control->taking), memory_order_acquire);
+}
+
+uint64_t ring_events_before(const void *memory) {
+    const struct ring_control *control = memory;
+    return atomic_load_explicit(WORD(control->events_before), memory_order_relaxed);
 }
 
 uint64_t ring_lost(const struct ring_reader *reader, uint32_t lane) {

@@ -184,7 +184,7 @@ static void note_call(struct who who, int result, int error, const struct note *
 
 /// `NOTE(who, RING_CALL_..., fields of struct note)`, where `result` and `error` are the call's.
 #define NOTE(who, ...) \
-    if (recorder_is_on()) note_call(who, result, error, &(struct note){__VA_ARGS__})
+    if (recorder_takes_calls()) note_call(who, result, error, &(struct note){__VA_ARGS__})
 
 // MARK: - The whole library
 
@@ -481,7 +481,7 @@ SHADOW int nvmm_vcpu_run(struct nvmm_machine *machine, struct nvmm_vcpu *vcpu) {
     struct ring_run_entry entry;
     uint64_t runs = 0;
     // A run whose entry was not recorded has no exit record either.
-    bool is_recorded = page != NULL && recorder_is_on();
+    bool is_recorded = page != NULL && recorder_takes_calls();
     if (is_recorded) {
         int before = errno;
         if (publication_offset != 0) {
@@ -497,29 +497,17 @@ SHADOW int nvmm_vcpu_run(struct nvmm_machine *machine, struct nvmm_vcpu *vcpu) {
 
 // MARK: - What a library tells of the inside of a run
 
-SHADOW int vmtrace_level(void) { return recorder_is_on() ? 1 + (int)recorder_level() : 0; }
+SHADOW int vmtrace_level(void) { return recorder_asks_library() ? 1 + (int)recorder_level() : 0; }
 
-SHADOW void vmtrace_note_slice(
-    uint32_t machid, uint32_t cpuid, uint64_t sequence, uint64_t retired_from, uint64_t retired_to) {
-    if (!recorder_is_on()) return;
+SHADOW int vmtrace_tell(
+    uint32_t kind, uint32_t machid, uint32_t cpuid, const void *head, size_t head_bytes, const void *body,
+    size_t body_bytes) {
+    if (!recorder_asks_library() || kind < RING_KIND_TOLD_HEADER || kind > RING_KIND_TOLD_END) return 0;
+    if (head_bytes > recorder_payload_max() || body_bytes > recorder_payload_max()) return 0;
     int before = errno;
-    struct ring_slice slice = {sequence, retired_from, retired_to};
-    struct ring_part part = {&slice, sizeof slice};
-    recorder_write(RING_KIND_SLICE, machid, cpuid, &part, 1);
+    struct ring_part parts[] = {{head, (uint32_t)head_bytes}, {body, (uint32_t)body_bytes}};
+    bool is_taken = recorder_write((uint16_t)kind, machid, cpuid, parts, 2);
+    if (is_taken && kind == RING_KIND_TOLD_HEADER) recorder_leave_to_library();
     errno = before;
-}
-
-SHADOW void vmtrace_note_memory(
-    uint32_t machid, uint32_t cpuid, uintptr_t hva, const void *bytes, size_t size, int by_guest) {
-    if (!recorder_is_on()) return;
-    int before = errno;
-    size_t longest = recorder_payload_max() - sizeof(struct ring_memory);
-    for (size_t place = 0; place < size;) {
-        size_t count = size - place < longest ? size - place : longest;
-        struct ring_memory memory = {hva + place, (uint32_t)count, by_guest != 0};
-        struct ring_part parts[] = {{&memory, sizeof memory}, {(const uint8_t *)bytes + place, (uint32_t)count}};
-        recorder_write(RING_KIND_MEMORY, machid, cpuid, parts, 2);
-        place += count;
-    }
-    errno = before;
+    return is_taken;
 }

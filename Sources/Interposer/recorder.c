@@ -23,6 +23,8 @@
 /// On a page of its own, which the system zeroes in a child however it was forked: `mode` is then off.
 struct attachment {
     atomic_uint mode;
+    atomic_bool is_told;
+    bool ignores_library;
     uint32_t level;
     uint32_t options;
     int file;
@@ -109,7 +111,7 @@ static uint32_t level_of_environment(void) {
     return RING_LEVEL_EXITS;
 }
 
-/// A new file, or the one that this process began before it called exec.
+/// A new file, nobody else's since guest memory is in it, or the one that this process began before it called exec.
 static bool attach_raw(struct attachment *target, const char *path) {
     struct ring_file_header header = {
         .magic = RING_FILE_MAGIC,
@@ -123,7 +125,7 @@ static bool attach_raw(struct attachment *target, const char *path) {
     if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
         return complain("the size of files is limited", path), false;
     }
-    int file = open(path, O_RDWR | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666);
+    int file = open(path, O_RDWR | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
     if (file >= 0) {
         if (write(file, &header, sizeof header) != (ssize_t)sizeof header) {
             close(file);
@@ -157,6 +159,8 @@ void recorder_attach(struct ring_attach attach) {
     if (atomic_flag_test_and_set(&is_attaching)) return;
     static bool has_fork_handler;
     struct attachment *target = new_attachment();
+    const char *tells = getenv("VMTRACE_LIBRARY_TELLS");
+    if (target != NULL) target->ignores_library = tells != NULL && strcmp(tells, "no") == 0;
     if (target != NULL && (ring != NULL ? attach_ring(target, ring) : attach_raw(target, raw))) {
         if (!has_fork_handler) pthread_atfork(NULL, NULL, forget_in_child);
         has_fork_handler = true;
@@ -188,6 +192,14 @@ bool recorder_is_on(void) {
     return mode == MODE_RAW || (mode == MODE_RING && ring_is_on(target->writer.memory));
 }
 
+bool recorder_takes_calls(void) {
+    return recorder_is_on() && !atomic_load_explicit(&current()->is_told, memory_order_relaxed);
+}
+
+bool recorder_asks_library(void) { return recorder_is_on() && !current()->ignores_library; }
+
+void recorder_leave_to_library(void) { atomic_store(&current()->is_told, true); }
+
 uint32_t recorder_level(void) { return current()->level; }
 
 uint32_t recorder_payload_max(void) {
@@ -202,12 +214,12 @@ void recorder_turn_off(uint32_t reason) {
 }
 
 /// One system call for each record: appending is atomic, so threads need no lock, and a killed client loses nothing.
-static void write_raw(
+static bool write_raw(
     struct attachment *target, uint16_t kind, struct ring_record *record, struct ring_part *parts, uint32_t count) {
     static const uint8_t zeros[8];
     struct iovec pieces[PARTS_MAX + 2];
     uint64_t payload = 0;
-    if (count > PARTS_MAX) return;
+    if (count > PARTS_MAX) return false;
     for (uint32_t part = 0; part < count; part++) {
         pieces[part + 1].iov_base = (void *)(uintptr_t)parts[part].bytes;
         pieces[part + 1].iov_len = parts[part].count;
@@ -227,12 +239,13 @@ static void write_raw(
     } while (written == -EINTR);
     // A full disk: what stands there is complete but for the last record. Whatever followed could not be read.
     if (written != (long)bytes) recorder_turn_off(RING_OFF_FILE_FAILED);
+    return written == (long)bytes;
 }
 
-void recorder_write(uint16_t kind, uint32_t machine, uint32_t vcpu, struct ring_part *parts, uint32_t part_count) {
+bool recorder_write(uint16_t kind, uint32_t machine, uint32_t vcpu, struct ring_part *parts, uint32_t part_count) {
     struct attachment *target = current();
     unsigned mode = atomic_load_explicit(&target->mode, memory_order_relaxed);
-    if (mode == MODE_OFF) return;
+    if (mode == MODE_OFF) return false;
     if (thread_number == 0) thread_number = ring_system_thread();
     struct ring_record record = {
         .time = target->options & RING_OPTION_TIME ? ring_now() : 0,
@@ -240,10 +253,7 @@ void recorder_write(uint16_t kind, uint32_t machine, uint32_t vcpu, struct ring_
         .vcpu = vcpu,
         .thread = thread_number,
     };
-    if (mode == MODE_RAW) {
-        write_raw(target, kind, &record, parts, part_count);
-        return;
-    }
+    if (mode == MODE_RAW) return write_raw(target, kind, &record, parts, part_count);
     if (lane_plus_one == 0) lane_plus_one = ring_writer_lane(&target->writer) + 1;
-    ring_write(&target->writer, lane_plus_one - 1, kind, &record, parts, part_count);
+    return ring_write(&target->writer, lane_plus_one - 1, kind, &record, parts, part_count);
 }

@@ -25,13 +25,22 @@ void recorder_attach(struct ring_attach attach);
 /// Whether records go anywhere. False in a forked child, whose machines are not the parent's.
 bool recorder_is_on(void);
 
+/// As `recorder_is_on`, and no library tells what happens: then what crosses the interface is recorded.
+bool recorder_takes_calls(void);
+
+/// Whether a library below may tell what happens: VMTRACE_LIBRARY_TELLS=no keeps to what the interface shows.
+bool recorder_asks_library(void);
+
+/// From here on, until another program or process attaches, the library tells what happens.
+void recorder_leave_to_library(void);
+
 /// RING_LEVEL_*; meaningful while it is on.
 uint32_t recorder_level(void);
 
 void recorder_turn_off(uint32_t reason);
 
-/// Appends a record of at most 16 parts.
-void recorder_write(uint16_t kind, uint32_t machine, uint32_t vcpu, struct ring_part *parts, uint32_t part_count);
+/// Appends a record of at most 16 parts. Returns false where it was lost, or nothing is recorded.
+bool recorder_write(uint16_t kind, uint32_t machine, uint32_t vcpu, struct ring_part *parts, uint32_t part_count);
 
 /// Bytes of payload that a record may have.
 uint32_t recorder_payload_max(void);

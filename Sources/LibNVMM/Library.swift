@@ -18,6 +18,7 @@ final class Library: @unchecked Sendable {
     private let lock = PlainLock()
     private var backend: (any Backend)?
     private var recorder: Recorder?
+    private var hasChosenRecorder = false
     /// By machine number, which is one of all processes. The lowest free one is given out.
     private var machines: [ClientMachine?] = Array(repeating: nil, count: machinesMax)
 
@@ -33,22 +34,50 @@ final class Library: @unchecked Sendable {
                 throw ErrorNumber(ENXIO)
             }
             backend = SoftBackend()
-            if let path = Self.environment("NVMM_TRACE"), !path.isEmpty { record(to: path) }
         }
+    }
+
+    /// At the first machine, since a preloaded tracer begins only once `nvmm_init` has returned. Lock held.
+    private func chooseRecorder() {
+        guard !hasChosenRecorder else { return }
+        hasChosenRecorder = true
+        let path = Self.environment("NVMM_TRACE") ?? ""
+        if let tracer = PreloadedTracer.find(), record(by: tracer) {
+            if !path.isEmpty { Self.warn("NVMM_TRACE=\(path): ignored: the preloaded tracer records") }
+        } else if !path.isEmpty {
+            record(to: path)
+        }
+    }
+
+    private var recorderOptions: RecorderOptions {
+        // Clients of libnvmm store into guest memory as they like: nothing announces it.
+        var options = RecorderOptions(level: .replay, rawStoreCheck: .always, tool: "libnvmm")
+        options.parameters = [
+            .init(key: TraceHeader.Parameter.sliceInstructions, value: "\(TurnTakingVCPU.sliceInstructions)")
+        ]
+        if let every = Self.environment("NVMM_TRACE_KEYFRAME_EVERY").flatMap({ UInt64($0) }), every > 0 {
+            options.keyframeEverySteps = every
+        }
+        return options
+    }
+
+    private func record(by tracer: PreloadedTracer) -> Bool {
+        guard let plain = backend else { return false }
+        var options = recorderOptions
+        options.level = tracer.level
+        guard let sink = tracer.sink(Recorder.header(of: plain, options: options)) else { return false }
+        let recorder = Recorder(sink, of: plain, options: options)
+        self.recorder = recorder
+        backend = recorder.backend
+        atexit { Library.shared.finishTrace() }
+        return true
     }
 
     private func record(to path: String) {
         guard let plain = backend else { return }
         do throws(TraceWriteError) {
-            // Clients of libnvmm store into guest memory as they like: nothing announces it.
-            var options = RecorderOptions(level: .replay, rawStoreCheck: .always, tool: "libnvmm")
-            options.parameters = [
-                .init(key: TraceHeader.Parameter.sliceInstructions, value: "\(TurnTakingVCPU.sliceInstructions)")
-            ]
+            var options = recorderOptions
             if Self.environment("NVMM_TRACE_LEVEL") == "exits" { options.level = .exits }
-            if let every = Self.environment("NVMM_TRACE_KEYFRAME_EVERY").flatMap({ UInt64($0) }), every > 0 {
-                options.keyframeEverySteps = every
-            }
             var writing = TraceWriterOptions()
             writing.durable = Self.environment("NVMM_TRACE_DURABLE") == "1"
             let recorder = try Recorder(.file(.init(path)), of: plain, options: options, writerOptions: writing)
@@ -90,8 +119,10 @@ final class Library: @unchecked Sendable {
     // MARK: - Machines
 
     func createMachine() throws(ErrorNumber) -> ClientMachine {
-        let backend = try ready()
+        _ = try ready()
         return try lock.during { () throws(ErrorNumber) in
+            chooseRecorder()
+            guard let backend else { throw ErrorNumber(EBADF) }
             // Where there is no registry, only what this process has counts.
             let first = registry.folder == nil ? machines.firstIndex { $0 == nil } ?? Self.machinesMax : 0
             guard let claim = registry.claim(from: UInt32(first)) else { throw ErrorNumber(ENOBUFS) }
@@ -148,6 +179,8 @@ final class Library: @unchecked Sendable {
             "a thread stored into memory object \(object) while a VCPU ran, first before step \(step)"
         case .secondMachine: "there is a second machine, of which nothing is recorded"
         case .recordingFailed(let step): "the trace could not be written beyond step \(step)"
+        case .recordsLost(let step): "records were lost at step \(step)"
+        case .consumptionInferred: nil
         }
     }
 

@@ -77,6 +77,13 @@ import Synchronization
         unsafe [UInt8](UnsafeRawBufferPointer(start: base + Self.headerBytes, count: used))
     }
 
+    /// As ``records()``, in place.
+    func withRecords(_ body: (RawSpan) -> Void) {
+        // SAFETY: `used` bytes of the mapping, which outlives the call.
+        let buffer = unsafe UnsafeRawBufferPointer(start: base + Self.headerBytes, count: used)
+        body(unsafe RawSpan(_unsafeBytes: buffer))
+    }
+
     // MARK: - Appending
 
     func hasRoom(_ byteCount: Int) -> Bool { used + byteCount <= capacity }

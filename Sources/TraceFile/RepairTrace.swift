@@ -49,11 +49,15 @@ public func repairTrace(
 }
 
 /// As ``repairTrace(path:output:limits:)``, to a pipe as well. What a pipe got before an error stays with its reader.
+///
+/// - Parameter appended: events that came after the last one of a trace that was not closed, and are known from
+///   elsewhere; no keyframes, and writes of ``EventEncoder/writeBytesMax`` at most.
 public func repairTrace(
-    path: FilePath, to destination: TraceDestination, limits: ReaderLimits = .default
+    path: FilePath, to destination: TraceDestination, appending appended: [TraceEvent] = [],
+    limits: ReaderLimits = .default
 ) throws(RepairError) -> RepairReport {
     let reader = try reading { () throws(TraceError) in
-        try TraceReader(path: path, limits: limits, trustingIndex: false)
+        try TraceReader(path: path, limits: limits, trustingIndex: false, appended: appended)
     }
     if case .file(let output) = destination, isSameFile(path, output) { throw .sameFile }
     var report = RepairReport()

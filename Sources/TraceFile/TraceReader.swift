@@ -54,8 +54,12 @@ public final class TraceReader {
         try self.init(path: path, limits: limits, trustingIndex: true)
     }
 
-    /// - Parameter trustingIndex: whether a good trailer stands for the frames, or they are all gone through.
-    init(path: FilePath, limits: ReaderLimits, trustingIndex: Bool) throws(TraceError) {
+    /// - Parameters:
+    ///   - trustingIndex: whether a good trailer stands for the frames, or they are all gone through.
+    ///   - appended: what comes after the last event of an incomplete trace.
+    init(
+        path: FilePath, limits: ReaderLimits, trustingIndex: Bool, appended: [TraceEvent] = []
+    ) throws(TraceError) {
         self.path = path.string
         self.limits = limits
         source = try TraceSource(path: path.string)
@@ -86,7 +90,7 @@ public final class TraceReader {
             if !trustingIndex { try scanFile(mergingJournals: false) }
         } else {
             isComplete = false
-            try scanFile(mergingJournals: true)
+            try scanFile(mergingJournals: true, appended: appended)
         }
     }
 
@@ -212,7 +216,7 @@ public final class TraceReader {
     }
 
     /// Finds the frames by going through the file; counts the totals anew.
-    private func scanFile(mergingJournals: Bool) throws(TraceError) {
+    private func scanFile(mergingJournals: Bool, appended: [TraceEvent] = []) throws(TraceError) {
         var journals: [JournalFile] = []
         if mergingJournals {
             // Before the frames: a journal that is given back meanwhile has its frames in the file by then.
@@ -229,6 +233,13 @@ public final class TraceReader {
                 // What a killed writer had half written is in a journal, whole.
                 if case .truncated? = problems.last { problems.removeLast() }
             }
+        }
+        if !appended.isEmpty {
+            let last = entries.last { ($0.summary?.stepCount ?? 0) > 0 }?.summary?.lastStep
+            let journal = JournalFile(
+                number: journalsMax, epoch: (entries.map(\.epoch).max() ?? 0) &+ 1, firstStep: last.map { $0 &+ 1 } ?? 0,
+                records: try journalRecords(of: appended))
+            _ = try mergeJournals([journal], into: &entries)
         }
         damage.append(contentsOf: problems)
         var summary = BlockSummary()
@@ -294,7 +305,7 @@ public final class TraceReader {
             }
             merged += 1
         }
-        journalsMerged = merged
+        journalsMerged += merged
         return merged
     }
 

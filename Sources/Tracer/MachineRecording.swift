@@ -250,7 +250,9 @@ extension MachineRecording {
                 let offset = page * pageBytes
                 var name = PageHash.zeroPage
                 ledger.object.withBytes(offset..<offset + pageBytes) { bytes in
-                    recorder.append { (writer) throws(TraceWriteError) in name = try writer.storePage(bytes) }
+                    recorder.append { (writer) throws(TraceWriteError) in
+                        name = try writer.storePage(bytes, object: ordinal, page: page)
+                    }
                 }
                 ledgers[ordinal]?.setName(name, of: page)
             }

@@ -19,7 +19,7 @@ public final class Recorder {
     public var backend: any Backend { traced }
     private let traced: TracedBackend
 
-    private let writer: TraceWriter
+    private let writer: any TraceSink
     /// Guards the writer and everything below; never held while the guest or a closure of the client runs.
     private let lock = RecordLock()
     private var isActive = true
@@ -44,13 +44,10 @@ public final class Recorder {
     }
 
     /// - Parameter writer: made with ``header(of:options:)``; the recorder finishes it.
-    public init(_ writer: TraceWriter, of backend: any Backend, options: RecorderOptions = RecorderOptions()) {
+    public init(_ writer: any TraceSink, of backend: any Backend, options: RecorderOptions = RecorderOptions()) {
         self.writer = writer
         self.options = options
-        var grade = TraceGrade(level: .exact)
-        if options.level == .exits { grade.lower(to: .exitsOnly, because: .recordLevel) }
-        if !backend.capability.countsInstructions { grade.lower(to: .exitsOnly, because: .instructionsNotCounted) }
-        grade_ = grade
+        grade_ = TraceGrade(level: options.level, countsInstructions: backend.capability.countsInstructions)
         traced = TracedBackend(backend)
         traced.recorder = self
     }
@@ -132,7 +129,7 @@ extension Recorder {
     /// - Returns: false for every machine but the first.
     func adopt(_ recording: MachineRecording) -> Bool {
         guard !hasMachine else {
-            grade_.lower(to: .exitsOnly, because: .secondMachine)
+            lowerGrade(to: .exitsOnly, because: .secondMachine)
             return false
         }
         hasMachine = true
@@ -141,7 +138,7 @@ extension Recorder {
     }
 
     /// Appends through the writer. Lock held. After a failure nothing is appended any more.
-    func append(_ body: (TraceWriter) throws(TraceWriteError) -> Void) {
+    func append(_ body: (any TraceSink) throws(TraceWriteError) -> Void) {
         guard isActive else { return }
         keyframeIsStale = true
         do {
@@ -170,7 +167,9 @@ extension Recorder {
     var isRecording: Bool { isActive }
 
     func lowerGrade(to level: TraceGrade.Level, because reason: TraceGrade.Reason) {
+        let before = grade_
         grade_.lower(to: level, because: reason)
+        if grade_ != before { writer.noteGrade(level, reason) }
     }
 
     private func fail(_ error: TraceWriteError) {

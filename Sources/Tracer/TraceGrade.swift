@@ -1,5 +1,7 @@
 // What a recording is good for, said at its end: Docs/determinism.md, "Grade at record time".
 
+internal import TraceFile
+
 /// Grade of a recording, best first, with what lowered it.
 public struct TraceGrade: Equatable, Sendable {
     public enum Level: Int, Comparable, Sendable {
@@ -31,6 +33,17 @@ public struct TraceGrade: Equatable, Sendable {
         case secondMachine
         /// The trace could not be written to its end.
         case recordingFailed(step: UInt64)
+        /// Records were lost on the way from the recorded process.
+        case recordsLost(step: UInt64)
+        /// What a run consumed is not published by the library below: it was inferred, and more than one answer fits.
+        case consumptionInferred(step: UInt64)
+    }
+
+    /// That of a recording of a backend that nothing has lowered yet.
+    init(level recordLevel: RecordLevel, countsInstructions: Bool) {
+        self.init(level: .exact)
+        if recordLevel == .exits { lower(to: .exitsOnly, because: .recordLevel) }
+        if !countsInstructions { lower(to: .exitsOnly, because: .instructionsNotCounted) }
     }
 
     init(level: Level) {
@@ -55,6 +68,8 @@ extension TraceGrade.Reason {
         case .clientRestoredState: 4
         case .secondMachine: 5
         case .recordingFailed: 6
+        case .recordsLost: 7
+        case .consumptionInferred: 8
         }
     }
 }

@@ -1,56 +1,84 @@
-// tracectl record -- COMMAND: runs a client of libnvmm, which records itself, and sees to its trace afterwards.
+// tracectl record -- COMMAND: runs a client of libnvmm with the shim preloaded, drains the ring that the shim writes,
+// and sees to the trace whatever way the client ends.
 
 import Glibc
 import SystemPackage
 import TraceFile
+import Tracer
 
-/// A program that uses this project's libnvmm, told by its environment to record (Docs/libnvmm.md).
+/// A program whose calls of libnvmm are recorded from outside (Docs/libnvmm.md).
 struct ClientRecording {
     var command: [String]
     var output: String
     var level: LevelName
     var keyframeEvery: UInt64?
     var isDurable: Bool
+    var drops: Bool
 
     /// Runs the command; its standard streams are ours.
     ///
     /// - Throws: ``ExitStatus`` with the command's own where that is not 0, ``Trouble`` where no trace came of it.
     func run() throws {
-        Interruption.watch()
+        let shim = try Shim.find()
         try makeRoom()
-        let status = try wait(for: spawn())
-        try complete()
-        try report(status)
+        let ring: RecordRing
+        do throws(ImportError) {
+            ring = try RecordRing(creating: ringPath, level: level.level, drops: drops)
+        } catch {
+            throw Trouble(path: ringPath, cause: error)
+        }
+        var options = TraceWriterOptions()
+        options.durable = isDurable
+        let drain = RingDrain(ring, to: .file(FilePath(output)), options: options)
+        Interruption.watch()
+        let child: pid_t
+        do {
+            child = try spawn(shim)
+        } catch {
+            removeFile(ringPath)
+            throw error
+        }
+        let (status, failure) = try follow(child, ring, drain)
+        // Whoever is left of the command's processes goes on without being recorded.
+        ring.turnOff()
+        try complete(drain, ring, status, failure)
         if status != 0 { throw ExitStatus.command(status) }
     }
 
+    private var ringPath: String { ringName(besides: output) }
+
     /// An older trace of this name would be taken for this run's.
     private func makeRoom() throws {
-        if let journal = journals(beside: FilePath(output)).first {
-            throw Trouble(path: output, cause: TraceWriteError.unrepaired(trace: output, journal: journal.string))
-        }
+        try refuseUnrepaired(output)
         removeFile(output)
     }
 
-    private func environment() -> [String] {
-        var set = ["NVMM_TRACE": absolute(output), "NVMM_TRACE_LEVEL": level.rawValue]
+    // MARK: - The client
+
+    private func environment(_ shim: Shim) -> [String] {
+        var set = ["VMTRACE_RING": absolute(ringPath)]
         if let keyframeEvery { set["NVMM_TRACE_KEYFRAME_EVERY"] = "\(keyframeEvery)" }
-        if isDurable { set["NVMM_TRACE_DURABLE"] = "1" }
+        var preload = shim.path
         var entries: [String] = []
         var place = unsafe environ
         while let entry = unsafe place.pointee {
             let text = unsafe String(cString: entry)
-            if !text.hasPrefix("NVMM_TRACE") { entries.append(text) }
+            if text.hasPrefix("LD_PRELOAD=") {
+                preload += ":" + text.dropFirst("LD_PRELOAD=".count)
+            } else if !text.hasPrefix("NVMM_TRACE") && !text.hasPrefix("VMTRACE_") {
+                entries.append(text)
+            }
             unsafe place += 1
         }
+        set["LD_PRELOAD"] = preload
         return entries + set.keys.sorted().map { "\($0)=\(set[$0] ?? "")" }
     }
 
-    private func spawn() throws -> pid_t {
+    private func spawn(_ shim: Shim) throws -> pid_t {
         var child: pid_t = 0
         // SAFETY: the pointers are copies of the strings with a terminating nil, freed after the call.
         let arguments = unsafe command.map { unsafe strdup($0) } + [nil]
-        let variables = unsafe environment().map { unsafe strdup($0) } + [nil]
+        let variables = unsafe environment(shim).map { unsafe strdup($0) } + [nil]
         defer {
             for unsafe pointer in unsafe arguments + variables { unsafe free(pointer) }
         }
@@ -61,12 +89,18 @@ struct ClientRecording {
         return child
     }
 
-    /// The command's exit status, 128 + n where a signal ended it. A signal to end that reaches us is passed on.
-    private func wait(for child: pid_t) throws -> Int32 {
+    /// Drains until the command ends.
+    ///
+    /// - Returns: its exit status, 128 + n where a signal ended it, and what ended the draining before.
+    private func follow(_ child: pid_t, _ ring: RecordRing, _ drain: RingDrain) throws -> (Int32, ImportError?) {
         var status: Int32 = 0
+        var failure: ImportError?
         var passedOn = false
-        while unsafe waitpid(child, &status, 0) < 0 {
-            guard errno == EINTR else {
+        var pause: useconds_t = 0
+        while true {
+            let ended = unsafe waitpid(child, &status, failure == nil ? WNOHANG : 0)
+            if ended == child { break }
+            guard ended == 0 || errno == EINTR else {
                 throw Trouble(path: command[0], cause: PlainTrouble(sentence: systemSentence("wait for", errno)))
             }
             // A terminal sends Ctrl-C to both.
@@ -74,44 +108,77 @@ struct ClientRecording {
                 passedOn = true
                 kill(child, signal)
             }
+            guard failure == nil else { continue }
+            do throws(ImportError) {
+                // A client that waits is looked at less and less often, up to 500 times a second.
+                pause = try drain.step() ? 0 : min(pause + 100, 2000)
+                if pause > 0 { usleep(pause) }
+            } catch {
+                // The client goes on; the trace ends here.
+                ring.turnOff()
+                failure = error
+            }
         }
         let signal = status & 0x7F
-        return signal == 0 ? status >> 8 & 0xFF : 128 + signal
+        return (signal == 0 ? status >> 8 & 0xFF : 128 + signal, failure)
     }
 
-    /// A client that was killed left its last steps in journals: they are merged.
-    private func complete() throws {
-        let left = journals(beside: FilePath(output))
-        guard !left.isEmpty else { return }
-        let whole = output + ".whole"
-        do {
-            let report = try repairTrace(path: FilePath(output), to: .file(FilePath(whole)))
-            StandardError.line(
-                "tracectl: the client did not end the trace: recovered \(counted(report.stepsRecovered, "step"))")
+    // MARK: - The trace
+
+    private func complete(
+        _ drain: RingDrain, _ ring: RecordRing, _ status: Int32, _ before: ImportError?
+    ) throws {
+        var result: ImportResult?
+        var failure = before
+        do throws(ImportError) {
+            result = failure == nil ? try drain.finish() : try drain.finishEarly()
         } catch {
+            if failure == nil { failure = error }
+            // What does not depend on the records that made no sense.
+            if case .write = error {} else { result = try? drain.finishEarly() }
+        }
+        guard let result else {
+            // Ring and journals stay: they hold what the trace does not.
+            let steps = counted(drain.stepCount, "step")
+            let cause = failure.map { sentence(for: $0) } ?? "the trace could not be closed"
             throw Trouble(
                 path: output,
-                cause: PlainTrouble(sentence: "the client did not end the trace: try `tracectl repair \(output)`"))
+                cause: PlainTrouble(
+                    sentence: "\(cause): the client went on (status \(status)), the trace ends after \(steps);"
+                        + " tracectl repair saves what there is"))
         }
-        guard unsafe rename(whole, output) == 0 else {
-            throw Trouble(path: whole, cause: PlainTrouble(sentence: systemSentence("rename", errno)))
-        }
-        for journal in left { removeFile(journal.string) }
-    }
-
-    private func report(_ status: Int32) throws {
-        let reader: TraceReader
-        do {
-            reader = try TraceReader(path: FilePath(output))
-        } catch {
-            let sentence =
-                "no trace came of the command (status \(status)): it has to be linked with this project's libnvmm.so"
-            throw Trouble(path: command[0], cause: PlainTrouble(sentence: sentence))
-        }
-        let totals = reader.totals
+        removeFile(ringPath)
+        guard let totals = result.totals else { throw Trouble(path: command[0], cause: nothing(status, ring, failure)) }
         StandardError.line(
             "tracectl: recorded \(counted(totals.stepCount, "exit")), \(sized(totals.bytes.total)):"
                 + " the client ended with status \(status)")
+        if let failure {
+            StandardError.line("tracectl: \(sentence(for: failure)): the trace ends there")
+        } else if ring.tookUsForDead {
+            StandardError.line("tracectl: the client was not drained for a second: the trace ends there")
+        } else if !result.isClosed {
+            StandardError.line("tracectl: the client did not end the recording: the trace holds what came before")
+        }
+        if ring.refusedCount > 0 {
+            StandardError.line("tracectl: \(counted(ring.refusedCount, "more process")) of the command not recorded")
+        }
+        for reason in result.grade.reasons where reason != .recordLevel || level != .exits {
+            StandardError.line("tracectl: good for \(words(result.grade.level)): \(words(reason))")
+        }
+    }
+
+    private func nothing(_ status: Int32, _ ring: RecordRing, _ failure: ImportError?) -> PlainTrouble {
+        let cause: String
+        if let failure {
+            cause = sentence(for: failure)
+        } else if ring.hasForeignLayout {
+            cause = "its libnvmm is of another lineage than the shim was built for"
+        } else if ring.client != nil {
+            cause = "it made no machine"
+        } else {
+            cause = "it has to be linked with a libnvmm.so, dynamically, and call nvmm_init"
+        }
+        return PlainTrouble(sentence: "no trace came of the command (status \(status)): \(cause)")
     }
 
     private func absolute(_ path: String) -> String {
@@ -120,5 +187,51 @@ struct ClientRecording {
         guard let folder = unsafe getcwd(nil, 0) else { return path }
         defer { unsafe free(folder) }
         return unsafe String(cString: folder) + "/" + path
+    }
+}
+
+/// The ring beside a trace that is being recorded from a client, and after its drainer was killed.
+func ringName(besides trace: String) -> String { trace + ".open.ring" }
+
+/// - Throws: ``Trouble`` where journals or a ring of an earlier recording stand beside `trace`: they may be the only copy.
+func refuseUnrepaired(_ trace: String) throws {
+    var left = journals(beside: FilePath(trace)).map(\.string)
+    if unsafe access(ringName(besides: trace), F_OK) == 0 { left.append(ringName(besides: trace)) }
+    if let file = left.first {
+        throw Trouble(path: trace, cause: TraceWriteError.unrepaired(trace: trace, journal: file))
+    }
+}
+
+/// The library that is preloaded into a client.
+struct Shim {
+    var path: String
+
+    static let name = "libvmtrace.so"
+    /// Names the library where it does not stand with tracectl.
+    static let variable = "VMTRACE_LIBRARY"
+
+    /// Where ``variable`` says; else beside tracectl, as it is built, or in `../lib`, as it is installed.
+    static func find() throws -> Shim {
+        var places: [String] = []
+        if let named = unsafe getenv(variable) {
+            places = [unsafe String(cString: named)]
+        } else {
+            // SAFETY: with NULL the result is allocated, and freed here.
+            guard let program = unsafe realpath("/proc/self/exe", nil) else {
+                throw PlainTrouble(sentence: "/proc is not there: set \(variable) to the path of \(name)")
+            }
+            let folder = FilePath(unsafe String(cString: program)).removingLastComponent()
+            unsafe free(program)
+            places = [folder.appending(name).string, folder.removingLastComponent().appending("lib/\(name)").string]
+        }
+        guard let found = places.first(where: { unsafe access($0, R_OK) == 0 }) else {
+            throw PlainTrouble(
+                sentence: "\(name) is not at \(places.joined(separator: " or ")): build it (swift build --product vmtrace,"
+                    + " or make install), or set \(variable) to its path")
+        }
+        guard !found.contains(where: { $0 == " " || $0 == ":" }) else {
+            throw PlainTrouble(sentence: "\(found): LD_PRELOAD takes no path with spaces or colons: move it elsewhere")
+        }
+        return Shim(path: found)
     }
 }

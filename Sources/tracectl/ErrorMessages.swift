@@ -5,6 +5,7 @@ import NVMM
 import ReferenceVMM
 import Replay
 import TraceFile
+import Tracer
 
 /// An error with the file it is about.
 struct Trouble: Error {
@@ -39,6 +40,7 @@ func sentence(forAny error: any Error) -> String? {
     case let error as VCPUError: return sentence(for: error)
     case let error as TraceError: return sentence(for: error)
     case let error as TraceWriteError: return sentence(for: error)
+    case let error as ImportError: return sentence(for: error)
     case let error as ReplayError: return sentence(for: error)
     case let error as PCError: return sentence(for: error)
     default: return nil

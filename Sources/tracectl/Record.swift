@@ -18,7 +18,7 @@ struct Record: ParsableCommand {
               tracectl record --firmware /usr/share/seabios/bios.bin --disk boot.img -o boot.vmtrace
             Example, a flat image entered at 0000:7C00 in real mode:
               tracectl record --guest hello.bin --max-instructions 1000000 -o hello.vmtrace
-            Example, a program that uses this project's libnvmm:
+            Example, a program that uses libnvmm, recorded by a library that is preloaded into it:
               tracectl record -o client.vmtrace -- ./client arguments
             """)
 
@@ -76,6 +76,12 @@ struct Record: ParsableCommand {
     @Flag(help: "Record host time too; two recordings are then no longer the same bytes.")
     var time = false
 
+    @Option(help: "The interface that a command is recorded at; found out where it is left out.")
+    var api: InterfaceName?
+
+    @Flag(help: "Lose records of a command rather than let it wait; the trace counts what is lost.")
+    var drop = false
+
     @Flag(help: "Write to stable storage once a second.")
     var durable = false
 
@@ -106,6 +112,7 @@ struct Record: ParsableCommand {
             throw ValidationError("--require exact needs --level replay")
         }
         guard keyframeEvery != 0 else { throw ValidationError("--keyframe-every must be at least 1") }
+        guard api == nil, !drop else { throw ValidationError("--api and --drop go with a command") }
     }
 
     private func validateCommand() throws {
@@ -115,6 +122,9 @@ struct Record: ParsableCommand {
         guard maxExits == nil, maxInstructions == nil, require == nil, !time else {
             throw ValidationError("--max-exits, --max-instructions, --time and --require do not go with a command")
         }
+        guard api != .kvm else {
+            throw ValidationError("--api kvm: programs that use /dev/kvm are not recorded yet, clients of libnvmm are")
+        }
         guard output != "-" else { throw ValidationError("the trace of a command goes to a file: give -o FILE") }
         guard keyframeEvery != 0 else { throw ValidationError("--keyframe-every must be at least 1") }
     }
@@ -122,7 +132,8 @@ struct Record: ParsableCommand {
     func run() throws {
         if !command.isEmpty {
             let client = ClientRecording(
-                command: command, output: output, level: level, keyframeEvery: keyframeEvery, isDurable: durable)
+                command: command, output: output, level: level, keyframeEvery: keyframeEvery, isDurable: durable,
+                drops: drop)
             return try client.run()
         }
         Interruption.watch()
@@ -151,6 +162,7 @@ struct Record: ParsableCommand {
     /// A trace takes the place of an older one of its name, but not of what is to be run.
     private func checkOutput() throws {
         guard output != "-" else { return }
+        try refuseUnrepaired(output)
         for input in [firmware, guest, disk].compactMap({ $0 }) where isSameFile(FilePath(input), FilePath(output)) {
             throw Trouble(
                 path: output, cause: PlainTrouble(sentence: "is also what is to be run: give the trace another name"))
@@ -249,6 +261,9 @@ struct Record: ParsableCommand {
 }
 
 enum RequiredGrade: String, ExpressibleByArgument, CaseIterable { case exact }
+
+/// What a command speaks with its hypervisor.
+enum InterfaceName: String, ExpressibleByArgument, CaseIterable { case nvmm, kvm }
 
 /// ``RecordLevel`` as an option.
 enum LevelName: String, ExpressibleByArgument, CaseIterable {

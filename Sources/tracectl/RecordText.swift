@@ -47,5 +47,8 @@ func words(_ reason: TraceGrade.Reason) -> String {
     case .clientRestoredState(let step): "the VMM restored a saved state at step \(step)"
     case .secondMachine: "more than one machine was made, and only the first recorded"
     case .recordingFailed(let step): "recording failed at step \(step)"
+    case .recordsLost(let step): "records were lost at step \(step)"
+    case .consumptionInferred(let step):
+        "the libnvmm does not say what a run consumed, and it can only be guessed at step \(step)"
     }
 }

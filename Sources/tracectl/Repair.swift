@@ -1,13 +1,16 @@
 // tracectl repair: makes a whole trace of what a killed writer or a damaged disk left.
 
 import ArgumentParser
+import Glibc
 import SystemPackage
 import TraceFile
+import Tracer
 
 struct Repair: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Merges what a killed recording left, rebuilds the index, says what was lost.",
         discussion: """
+            What a client of libnvmm had recorded and nobody drained is in a ring beside the trace: it is merged too.
             The input is not changed. Status 0: nothing was lost; 1: something was, and is named.
 
             Example: tracectl repair boot.vmtrace -o whole.vmtrace
@@ -28,9 +31,19 @@ struct Repair: ParsableCommand {
         func say(_ line: String) {
             if isPiped { StandardError.line(line) } else { StandardOutput.line(line) }
         }
+        var leftover: [TraceEvent] = []
+        let ring = FilePath(ringName(besides: trace.text))
+        if trace.text != "-", unsafe access(ring.string, F_OK) == 0 {
+            do throws(ImportError) {
+                leftover = try leftoverEvents(ring: ring, of: trace.path)
+            } catch {
+                return try importRing(ring, name, say)
+            }
+        }
         do {
             report = try repairTrace(
-                path: trace.path, to: isPiped ? .descriptor(.standardOutput) : .file(FilePath(output)))
+                path: trace.path, to: isPiped ? .descriptor(.standardOutput) : .file(FilePath(output)),
+                appending: leftover)
         } catch {
             switch error {
             case .read(let cause): throw Trouble(path: trace.text, cause: cause)
@@ -41,7 +54,8 @@ struct Repair: ParsableCommand {
         }
         let from = report.wasComplete ? "" : ", the trace had not been closed"
         let journals = report.journalsMerged == 0 ? "" : ", merged \(counted(report.journalsMerged, "journal"))"
-        say("recovered \(counted(report.stepsRecovered, "step"))\(from)\(journals)")
+        let drained = leftover.isEmpty ? "" : ", \(counted(leftover.count, "event")) from the ring"
+        say("recovered \(counted(report.stepsRecovered, "step"))\(from)\(journals)\(drained)")
         for lost in report.stepsLost {
             say("lost: steps \(lost.lowerBound) to \(lost.upperBound &- 1)")
         }
@@ -53,5 +67,20 @@ struct Repair: ParsableCommand {
         if report.endIsUncertain { say("steps after the last one may be lost: the end is damaged") }
         if !report.isLossless { throw ExitStatus.difference }
         say("nothing was lost")
+    }
+
+    /// The drainer was killed before it had begun the trace: all that was recorded is in the ring.
+    private func importRing(_ ring: FilePath, _ name: String, _ say: (String) -> Void) throws {
+        let destination: TraceDestination = output == "-" ? .descriptor(.standardOutput) : .file(FilePath(output))
+        do {
+            let result = try importLeftover(ring: ring, to: destination)
+            guard let totals = result.totals else {
+                throw Trouble(path: ring.string, cause: PlainTrouble(sentence: "nothing was recorded in it"))
+            }
+            say("recovered \(counted(totals.stepCount, "step")) from the ring: the trace had not been begun")
+        } catch let error as ImportError {
+            if case .write = error { throw Trouble(path: name, cause: error) }
+            throw Trouble(path: ring.string, cause: error)
+        }
     }
 }

@@ -18,7 +18,7 @@ struct TraceControl: ParsableCommand {
         version: toolVersion,
         subcommands: [
             Record.self, ReplayTrace.self, Info.self, Dump.self, Stats.self, Diff.self, Verify.self, Repair.self,
-            NVMMCommands.self,
+            ImportRecords.self, NVMMCommands.self,
         ])
 
     static func main() {

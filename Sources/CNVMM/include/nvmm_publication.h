@@ -36,18 +36,17 @@ struct nvmm_publication {
 // Functions that a preloaded tracer exports and the library calls where it finds them (dlsym), for what happens
 // inside a run and is invisible at the interface. They may be called on any thread, keep errno, and never fail.
 
-/// VCPU `cpuid` ran alone from `retired_from` to `retired_to`. `sequence` counts the slices of the machine.
-#define NVMM_TRACER_SLICE_SYMBOL "vmtrace_note_slice"
-typedef void nvmm_tracer_slice(
-    nvmm_machid_t machid, nvmm_cpuid_t cpuid, uint64_t sequence, uint64_t retired_from, uint64_t retired_to);
-
-/// `bytes` were written at `hva` by the client (`by_guest` 0) or by the guest (1).
-#define NVMM_TRACER_MEMORY_SYMBOL "vmtrace_note_memory"
-typedef void nvmm_tracer_memory(
-    nvmm_machid_t machid, nvmm_cpuid_t cpuid, uintptr_t hva, const void *bytes, size_t size, int by_guest);
-
-/// Whether a tracer records in this process: 0 no, else 1 + the record level. The library then writes no own trace.
+/// Whether a tracer records in this process: 0 no, else 1 + the record level. Asked at the first machine: the tracer
+/// begins with nvmm_init. The library then writes no own trace, and tells the tracer from the header on.
 #define NVMM_TRACER_LEVEL_SYMBOL "vmtrace_level"
 typedef int nvmm_tracer_level(void);
+
+/// Takes a record of a kind RING_KIND_TOLD_* of <ring_records.h>, `head` and `body` one after the other. The first is a header; from then on the
+/// tracer leaves the telling to the library. One call at a time.
+/// Returns 0 where the record was lost, or is not wanted any more.
+#define NVMM_TRACER_TELL_SYMBOL "vmtrace_tell"
+typedef int nvmm_tracer_tell(
+    uint32_t kind, nvmm_machid_t machid, nvmm_cpuid_t cpuid, const void *head, size_t head_bytes, const void *body,
+    size_t body_bytes);
 
 #endif

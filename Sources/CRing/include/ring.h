@@ -1,4 +1,4 @@
-// The shared-memory ring between a tracing shim inside a client and the drainer outside, protocol version 1.
+// The shared-memory ring between a tracing shim inside a client and the drainer outside, protocol version 2.
 //
 //   page 0          struct ring_control
 //   from 4096       struct ring_lane, one for each lane
@@ -38,7 +38,7 @@
 #include <stdint.h>
 
 #define RING_MAGIC 0x00474E4952544D56ULL  // "VMTRING"
-#define RING_VERSION 1
+#define RING_VERSION 2
 #define RING_CONTROL_BYTES 4096
 #define RING_LANES_MAX 64
 #define RING_LANE_BYTES_MIN 16384
@@ -88,7 +88,9 @@ struct ring_control {
     uint32_t reserved2[11];
     // 192: the drainer
     uint64_t heartbeat;  // CLOCK_MONOTONIC, nanoseconds
-    uint64_t reserved3[7];
+    uint64_t taking;         // 1 + number of the record that is being put into the trace, or was last
+    uint64_t events_before;  // of the trace, without that record
+    uint64_t reserved3[5];
 };
 
 /// Positions count bytes from the start of the recording and never go back; modulo `lane_bytes` they are places.
@@ -209,10 +211,25 @@ bool ring_reader_open(struct ring_reader *reader, void *memory, uint64_t bytes);
 /// `*is_damaged` set, where the lane holds something that no writer writes.
 const struct ring_record *ring_next(struct ring_reader *reader, uint32_t lane, bool *is_damaged);
 
+/// As ring_next, in copies that the client cannot change any more: `*header`, with `payload_bytes` checked to lie within
+/// the record. Returns where that many bytes of payload stand, which the client may still change; NULL as ring_next.
+const void *ring_peek(struct ring_reader *reader, uint32_t lane, struct ring_record *header, bool *is_damaged);
+
+/// Gives back the record that ring_next or ring_peek returned last for this lane.
+void ring_release_next(struct ring_reader *reader, uint32_t lane);
+
 /// Gives the bytes of `record`, which ring_next returned for this lane, back to the writers.
 void ring_release(struct ring_reader *reader, uint32_t lane, const struct ring_record *record);
 
 void ring_beat(void *memory);
+
+/// Says, before a record goes into the trace and is then released, which one it is and how many events the trace holds:
+/// whoever finds both after a crash knows whether the record is in it already.
+void ring_note_taking(void *memory, uint64_t sequence, uint64_t events_before);
+
+/// What ring_note_taking said last: 1 + the number, 0 where it never did.
+uint64_t ring_taking(const void *memory);
+uint64_t ring_events_before(const void *memory);
 
 /// Records that a lane has lost in all, and recording's end: for the drainer's closing words.
 uint64_t ring_lost(const struct ring_reader *reader, uint32_t lane);

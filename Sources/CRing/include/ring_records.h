@@ -12,8 +12,15 @@
 #define RING_KIND_CALL 5       // ring_call, then data: a call other than run, after it returned
 #define RING_KIND_RUN_ENTRY 6  // ring_run_entry, then state parts: what the run is about to consume
 #define RING_KIND_RUN_EXIT 7   // ring_run_exit, then state parts: what it gave
-#define RING_KIND_MEMORY 8     // ring_memory, then bytes: guest memory that changed
-#define RING_KIND_SLICE 9      // ring_slice: who ran when, below the interface
+
+// What a library tells of itself (<nvmm_publication.h>), in the order in which it happened, below a lock of its own.
+// A shim in whose process a library tells writes no records of calls and runs: the library's say the same and more.
+#define RING_KIND_TOLD_HEADER 16    // the trace's header frame: Docs/trace-format.md
+#define RING_KIND_TOLD_EVENT 17     // ring_told_event, then a record as journals have it
+#define RING_KIND_TOLD_PAGE 18      // ring_told_page, then 4096 bytes: a page of the keyframe that is to come
+#define RING_KIND_TOLD_KEYFRAME 19  // a keyframe frame; its objects list no pages
+#define RING_KIND_TOLD_GRADE 20     // ring_told_grade
+#define RING_KIND_TOLD_END 21       // nothing: the library closed its recording
 
 #define RING_API_NVMM 1
 #define RING_API_KVM 2
@@ -116,17 +123,28 @@ struct ring_run_exit {
     uint8_t publication[88];  // struct nvmm_publication
 };
 
-/// A change is split where it is longer than a record may be.
-struct ring_memory {
-    uint64_t hva;
-    uint32_t byte_count;
-    uint32_t by_guest;  // 1: the guest wrote it; 0: the client
+// ring_told_event.flags
+#define RING_TOLD_RESTART 1  // states are relative to zeros again: something before this was lost
+
+struct ring_told_event {
+    uint32_t version;  // RING_TOLD_VERSION
+    uint32_t flags;
+};
+#define RING_TOLD_VERSION 1
+
+struct ring_told_page {
+    uint32_t object;
+    uint32_t reserved;
+    uint64_t page;
 };
 
-struct ring_slice {
-    uint64_t sequence;
-    uint64_t retired_from;
-    uint64_t retired_to;
+/// A reason why the trace is worth less than it might be; the numbers are those of `TraceGrade`.
+struct ring_told_grade {
+    uint32_t level;
+    uint32_t reason;
+    uint64_t object;
+    uint64_t page;
+    uint64_t step;
 };
 
 #endif

@@ -9,10 +9,9 @@
 /// 0 where this process is not being recorded, else 1 + RING_LEVEL_*.
 int vmtrace_level(void);
 
-void vmtrace_note_slice(
-    uint32_t machid, uint32_t cpuid, uint64_t sequence, uint64_t retired_from, uint64_t retired_to);
-
-void vmtrace_note_memory(
-    uint32_t machid, uint32_t cpuid, uintptr_t hva, const void *bytes, size_t size, int by_guest);
+/// 1 where the record was taken.
+int vmtrace_tell(
+    uint32_t kind, uint32_t machid, uint32_t cpuid, const void *head, size_t head_bytes, const void *body,
+    size_t body_bytes);
 
 #endif

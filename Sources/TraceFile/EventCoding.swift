@@ -1,0 +1,234 @@
+// Single events as bytes, in the form that journals have: for the way from a process that is recorded to the one that
+// writes its trace. Of one build, like journals, not for keeping: Docs/trace-format.md, "Journals".
+
+public import NVMM
+
+/// Turns events into bytes, each step relative to its VCPU's step before.
+///
+/// Not to be called from two threads at once.
+@safe public final class EventEncoder {
+    /// Bytes that a memory write may have here.
+    public static let writeBytesMax = 128 << 10
+
+    private let scratch: Journal
+    /// Each VCPU's state after its last step: 126 words.
+    private var previous: UnsafeMutablePointer<UInt64>
+    private var previousCount = 0
+
+    public init() throws(TraceWriteError) {
+        scratch = try Journal(capacity: Self.writeBytesMax + 4096, descriptor: nil, trace: 0)
+        unsafe previous = .allocate(capacity: VCPUState.wordCount)
+    }
+
+    deinit { unsafe previous.deallocate() }
+
+    /// The next step of each VCPU is relative to zeros again: ``EventDecoder/restart()`` is the other side.
+    public func restart() { unsafe previous.update(repeating: 0, count: previousCount * VCPUState.wordCount) }
+
+    /// - Parameter body: gets the bytes, valid as long as it runs.
+    public func encode(_ step: borrowing Step, _ body: (RawSpan) -> Void) throws(TraceWriteError) {
+        let vcpu = Int(step.vcpu)
+        if vcpu >= previousCount { try grow(to: step.vcpu) }
+        scratch.open(epoch: 1, firstStep: 0)
+        // SAFETY: `grow` made room for this VCPU's words.
+        unsafe scratch.append(step, previous: previous + vcpu &* VCPUState.wordCount)
+        scratch.withRecords(body)
+    }
+
+    public func encode(_ call: CallRecord, _ body: (RawSpan) -> Void) {
+        scratch.open(epoch: 1, firstStep: 0)
+        scratch.append(call)
+        scratch.withRecords(body)
+    }
+
+    /// - Parameter bytes: at most ``writeBytesMax``; traps otherwise.
+    public func encodeWrite(
+        object: UInt32, offset: Int, bytes: RawSpan, isRawStore: Bool, _ body: (RawSpan) -> Void
+    ) {
+        precondition(bytes.byteCount <= Self.writeBytesMax, "a write that long is encoded as several")
+        scratch.open(epoch: 1, firstStep: 0)
+        scratch.appendWrite(object: object, offset: offset, bytes: bytes, isRawStore: isRawStore)
+        scratch.withRecords(body)
+    }
+
+    public func encode(_ event: MachineEvent, _ body: (RawSpan) -> Void) {
+        scratch.open(epoch: 1, firstStep: 0)
+        if case .advanceClock(let ticks) = event {
+            scratch.appendAdvance(ticks: ticks)
+        } else {
+            var writer = ByteWriter()
+            writer.machineEvent(event)
+            unsafe scratch.append(type: .machine, bytes: writer.bytes.span.bytes)
+        }
+        scratch.withRecords(body)
+    }
+
+    public func encode(_ loss: Loss, _ body: (RawSpan) -> Void) {
+        scratch.open(epoch: 1, firstStep: 0)
+        var writer = ByteWriter()
+        writer.loss(Loss(eventCount: loss.eventCount, reason: String(loss.reason.prefix(1024))))
+        unsafe scratch.append(type: .loss, bytes: writer.bytes.span.bytes)
+        scratch.withRecords(body)
+    }
+
+    private func grow(to id: UInt32) throws(TraceWriteError) {
+        guard id < TraceWriter.vcpusMax else { throw .invalidVCPU(id: id) }
+        let count = Int(id) + 1
+        let grown = UnsafeMutablePointer<UInt64>.allocate(capacity: count * VCPUState.wordCount)
+        unsafe grown.update(repeating: 0, count: count * VCPUState.wordCount)
+        unsafe grown.update(from: previous, count: previousCount * VCPUState.wordCount)
+        unsafe previous.deallocate()
+        unsafe previous = grown
+        previousCount = count
+    }
+}
+
+/// The other side of ``EventEncoder``. Its input is untrusted.
+public struct EventDecoder {
+    /// Each VCPU's state after its last step.
+    private var known: [UInt32: VCPUState] = [:]
+
+    public init() {}
+
+    public mutating func restart() { known = [:] }
+
+    /// Takes up in the middle: `state` is the VCPU's after the last step that was decoded.
+    public mutating func resume(vcpu: UInt32, state: VCPUState) { known[vcpu] = state }
+
+    /// - Parameter bytes: one record, as the encoder's body got it.
+    /// - Throws: ``TraceError/damagedJournal(number:position:)`` and ``TraceError/malformed(_:_:)``.
+    public mutating func decode(_ bytes: [UInt8]) throws(TraceError) -> TraceEvent {
+        var reader = JournalReader(bytes, isTrusted: false)
+        guard let record = try reader.next(), reader.position == bytes.count else {
+            throw .damagedJournal(number: 0, position: reader.position)
+        }
+        switch record {
+        case .step(let row): return .step(try step(row, reader))
+        case .call(let call): return .call(call)
+        case .memoryWrite(let object, let offset, let range, let isRawStore):
+            guard offset >= 0 else { throw .damagedJournal(number: 0, position: 0) }
+            return .memoryWrite(
+                MemoryWrite(object: object, offset: offset, bytes: Array(bytes[range]), isRawStore: isRawStore))
+        case .advance(let ticks): return .machine(.advanceClock(ticks: ticks))
+        case .machine(let range):
+            var fields = ByteReader(bytes, range: range, place: TracePlace(frame: 0))
+            let event = try fields.machineEvent()
+            try fields.expectEnd()
+            return .machine(event)
+        case .loss(let range):
+            var fields = ByteReader(bytes, range: range, place: TracePlace(frame: 0))
+            let loss = try fields.loss()
+            try fields.expectEnd()
+            return .loss(loss)
+        }
+    }
+
+    private mutating func step(_ row: StepRow, _ reader: JournalReader) throws(TraceError) -> Step {
+        guard let reason = row.exit.reason, row.vcpu < TraceWriter.vcpusMax else {
+            throw .damagedJournal(number: 0, position: 0)
+        }
+        let before = known[row.vcpu] ?? VCPUState.zero
+        var committed = before
+        apply(row.commitMask, at: row.commitValues, of: reader, to: &committed)
+        var state = before
+        apply(row.stateMask, at: row.stateValues, of: reader, to: &state)
+        known[row.vcpu] = state
+        let exitState = ExitState(
+            rflags: row.exitRFLAGS, cr8: row.exitCR8, interrupt: InterruptState(rawValue: row.exitInterrupt))
+        var step = Step(
+            vcpu: row.vcpu, kind: row.flags & RowFlags.early != 0 ? .returnedEarly : .entered, commit: row.commit,
+            committed: committed, failed: row.flags & RowFlags.failed != 0,
+            exit: VCPUExit(reason: reason, state: exitState), cached: row.cached, retired: nil, clock: row.clock,
+            coverage: row.coverage, state: state)
+        if row.flags & RowFlags.budget != 0 { step.budget = row.budget }
+        if row.flags & RowFlags.retired != 0 { step.retired = row.retired }
+        if row.flags & RowFlags.event != 0 {
+            step.event = VCPUEvent(
+                kind: .init(rawValue: UInt32(truncatingIfNeeded: row.eventWord)),
+                vector: UInt8(truncatingIfNeeded: row.eventWord >> 32), errorCode: row.eventError)
+        }
+        if row.flags & RowFlags.time != 0 {
+            step.time = StepTime(guestNanoseconds: row.guestTime, vmmNanoseconds: row.vmmTime)
+        }
+        return step
+    }
+
+    /// The reader has held all of the mask's values against the record's end.
+    private func apply(_ mask: WordMask, at start: Int, of reader: JournalReader, to state: inout VCPUState) {
+        guard !mask.isEmpty else { return }
+        state.withMutableWords { words in
+            var place = start
+            for word in 0..<VCPUState.wordCount where mask[word] {
+                words[word] = reader.word(at: place)
+                place += 8
+            }
+        }
+    }
+}
+
+extension VCPUState {
+    /// All words zero, the FXSAVE image's too.
+    fileprivate static var zero: VCPUState {
+        var state = VCPUState()
+        state.withMutableWords { words in
+            for word in 0..<wordCount { words[word] = 0 }
+        }
+        return state
+    }
+}
+
+/// Events as a journal holds them. Keyframes have no place there.
+func journalRecords(of events: [TraceEvent]) throws(TraceError) -> [UInt8] {
+    var bytes: [UInt8] = []
+    func append(_ record: RawSpan) { unsafe record.withUnsafeBytes { unsafe bytes.append(contentsOf: $0) } }
+    do throws(TraceWriteError) {
+        let encoder = try EventEncoder()
+        for event in events {
+            switch event {
+            case .step(let step): try encoder.encode(step, append)
+            case .call(let call): encoder.encode(call, append)
+            case .memoryWrite(let write) where write.bytes.count <= EventEncoder.writeBytesMax:
+                unsafe encoder.encodeWrite(
+                    object: write.object, offset: write.offset, bytes: write.bytes.span.bytes,
+                    isRawStore: write.isRawStore, append)
+            case .machine(let event): encoder.encode(event, append)
+            case .loss(let loss): encoder.encode(loss, append)
+            case .memoryWrite, .keyframe: break
+            }
+        }
+    } catch {
+        throw .damagedJournal(number: journalsMax, position: bytes.count)
+    }
+    return bytes
+}
+
+// MARK: - What comes once in a while
+
+extension TraceHeader {
+    /// The payload of a header frame.
+    public var encodedBytes: [UInt8] { encoded() }
+
+    /// - Throws: ``TraceError/malformed(_:_:)``.
+    public init(encodedBytes: [UInt8]) throws(TraceError) {
+        self = try TraceHeader(encodedBytes, required: 0, place: TracePlace(frame: 0))
+    }
+}
+
+extension Keyframe {
+    /// The payload of a keyframe frame whose objects list no pages.
+    public var encodedBytesWithoutPages: [UInt8] {
+        var writer = ByteWriter()
+        let objects = objects.map { ObjectPages(object: $0.object, byteCount: $0.byteCount, pages: []) }
+        writer.keyframe(self, objects: objects, base: nil, baseEpoch: 0)
+        return writer.bytes
+    }
+
+    /// - Throws: ``TraceError/malformed(_:_:)``, ``TraceError/limitExceeded(_:value:maximum:offset:)``.
+    public init(encodedBytesWithoutPages bytes: [UInt8], limits: ReaderLimits = .default) throws(TraceError) {
+        let raw = try RawKeyframe(bytes, place: TracePlace(frame: 0), limits: limits)
+        self.init(
+            stepCount: raw.stepCount, clock: raw.clock, machinePrivateState: raw.machinePrivateState, vcpus: raw.vcpus,
+            objects: raw.changes.map { ObjectImage(object: $0.object, byteCount: $0.byteCount, pages: []) },
+            gpaRanges: raw.gpaRanges)
+    }
+}
