@@ -23,13 +23,18 @@ import Synchronization
     static let magic: UInt64 = 0x314C_4E52_4A54_4D56
 
     let capacity: Int
-    private(set) var used = 0
+    var used: Int { end.value.used }
     private(set) var firstStep: UInt64 = 0
     private let base: UnsafeMutableRawPointer
     private let epochWord: UnsafeMutablePointer<Atomic<UInt64>>
     private let committedWord: UnsafeMutablePointer<Atomic<UInt64>>
-    /// Start of the record that is being built.
-    private var next: UnsafeMutablePointer<UInt64>
+    @safe private struct End {
+        /// Bytes of records.
+        var used = 0
+        /// Start of the record that is being built.
+        var next: UnsafeMutablePointer<UInt64>
+    }
+    private let end: Untracked<End>
 
     /// - Parameter descriptor: a file to map, made large enough here; nil for memory alone.
     init(capacity: Int, descriptor: Int32?, trace: UInt64) throws(TraceWriteError) {
@@ -50,7 +55,8 @@ import Synchronization
         unsafe base = address
         unsafe epochWord = (address + 24).bindMemory(to: Atomic<UInt64>.self, capacity: 1)
         unsafe committedWord = (address + 40).bindMemory(to: Atomic<UInt64>.self, capacity: 1)
-        unsafe next = (address + Self.headerBytes).bindMemory(to: UInt64.self, capacity: capacity / 8)
+        end = unsafe Untracked(
+            End(next: (address + Self.headerBytes).bindMemory(to: UInt64.self, capacity: capacity / 8)))
         unsafe epochWord.pointee.store(0, ordering: .releasing)
         unsafe address.storeBytes(of: Self.magic, as: UInt64.self)
         unsafe address.storeBytes(of: trace, toByteOffset: 8, as: UInt64.self)
@@ -61,9 +67,9 @@ import Synchronization
 
     /// Takes the journal into use, empty.
     func open(epoch: UInt32, firstStep: UInt64) {
-        used = 0
+        end.value.used = 0
         self.firstStep = firstStep
-        unsafe next = (base + Self.headerBytes).assumingMemoryBound(to: UInt64.self)
+        unsafe end.value.next = (base + Self.headerBytes).assumingMemoryBound(to: UInt64.self)
         unsafe committedWord.pointee.store(0, ordering: .releasing)
         unsafe base.storeBytes(of: firstStep, toByteOffset: 32, as: UInt64.self)
         unsafe epochWord.pointee.store(UInt64(epoch), ordering: .releasing)
@@ -92,10 +98,10 @@ import Synchronization
     @inline(__always) private func commit(words: Int) {
         let bytes = words &* 8
         // SAFETY: the callers asked `hasRoom` for the largest record of the kind before building it.
-        unsafe next[0] =
-            UInt64(bytes) | UInt64(UInt32(truncatingIfNeeded: XXH3_64bits(next + 1, bytes &- 8))) &<< 32
-        unsafe next += words
-        used &+= bytes
+        unsafe end.value.next[0] =
+            UInt64(bytes) | UInt64(UInt32(truncatingIfNeeded: XXH3_64bits(end.value.next + 1, bytes &- 8))) &<< 32
+        unsafe end.value.next += words
+        end.value.used &+= bytes
         // release: publishes the record before its length; JournalReader loads it first.
         unsafe committedWord.pointee.store(UInt64(used), ordering: .releasing)
     }
@@ -106,7 +112,7 @@ import Synchronization
     /// - Parameter previous: the VCPU's state after its last step in this journal, or zeros; updated.
     func append(_ step: borrowing Step, previous: UnsafeMutablePointer<UInt64>) {
         let exit = ExitWords(step.exit.reason)
-        let record = unsafe next
+        let record = unsafe end.value.next
         var flags: UInt64 = 0
         if step.kind == .returnedEarly { flags |= RowFlags.early }
         if step.failed { flags |= RowFlags.failed }
@@ -169,11 +175,16 @@ import Synchronization
             let raw = parts.rawValue
             for part in 0..<7 where raw &>> UInt64(part) & 1 != 0 {
                 let first = Int(truncatingIfNeeded: partBounds &>> UInt64(part &* 8) & 0xFF)
-                let end = Int(truncatingIfNeeded: partBounds &>> UInt64(part &* 8 &+ 8) & 0xFF)
+                let last = Int(truncatingIfNeeded: partBounds &>> UInt64(part &* 8 &+ 8) & 0xFF)
                 // The FPU state seldom changes and is half of everything.
                 if part == 6, unsafe memcmp(words + first, previous + first, 512) == 0 { continue }
                 var word = first
-                while word < end {
+                while word < last {
+                    // Few words change in a step: four at a time are looked at together.
+                    if word &+ 4 <= last, unsafe areEqual(words + word, previous + word) {
+                        word &+= 4
+                        continue
+                    }
                     let value = unsafe words[word]
                     if unsafe value != previous[word] {
                         unsafe record[place] = value
@@ -190,38 +201,45 @@ import Synchronization
         }
     }
 
+    @inline(__always) private func areEqual(_ left: UnsafePointer<UInt64>, _ right: UnsafePointer<UInt64>) -> Bool {
+        // SAFETY: the caller asked for four words that both have.
+        let low = unsafe (left[0] ^ right[0]) | (left[1] ^ right[1])
+        let high = unsafe (left[2] ^ right[2]) | (left[3] ^ right[3])
+        return low | high == 0
+    }
+
     static let callBytes = 32
 
     func append(_ call: CallRecord) {
-        unsafe next[1] =
+        unsafe end.value.next[1] =
             UInt64(RecordType.call.rawValue) | UInt64(call.kind.rawValue) &<< 8 | UInt64(call.cost.rawValue) &<< 16
             | UInt64(call.vcpu) &<< 32
-        unsafe next[2] = call.flags.rawValue
+        unsafe end.value.next[2] = call.flags.rawValue
         commit(words: 3)
     }
 
     /// - Parameter bytes: few enough that `hasRoom(writeBytes(bytes.byteCount))`.
     func appendWrite(object: UInt32, offset: Int, bytes: RawSpan, isRawStore: Bool) {
-        unsafe next[1] =
+        unsafe end.value.next[1] =
             UInt64(RecordType.memoryWrite.rawValue) | (isRawStore ? 1 : 0) &<< 8 | UInt64(object) &<< 32
-        unsafe next[2] = UInt64(bitPattern: Int64(offset))
+        unsafe end.value.next[2] = UInt64(bitPattern: Int64(offset))
         appendBytes(bytes)
     }
 
     func append(type: RecordType, bytes: RawSpan) {
-        unsafe next[1] = UInt64(type.rawValue)
-        unsafe next[2] = 0
+        unsafe end.value.next[1] = UInt64(type.rawValue)
+        unsafe end.value.next[2] = 0
         appendBytes(bytes)
     }
 
     private func appendBytes(_ bytes: RawSpan) {
-        unsafe next[3] = UInt64(bytes.byteCount)
+        unsafe end.value.next[3] = UInt64(bytes.byteCount)
         let words = (bytes.byteCount &+ 7) / 8
         if words > 0 {
-            unsafe next[3 + words] = 0  // the padding
+            unsafe end.value.next[3 + words] = 0  // the padding
             unsafe bytes.withUnsafeBytes { source in
                 guard let address = source.baseAddress else { return }
-                unsafe UnsafeMutableRawPointer(next + 4).copyMemory(from: address, byteCount: source.count)
+                unsafe UnsafeMutableRawPointer(end.value.next + 4).copyMemory(from: address, byteCount: source.count)
             }
         }
         commit(words: 4 &+ words)
@@ -232,8 +250,8 @@ import Synchronization
     static let advanceBytes = 32
 
     func appendAdvance(ticks: UInt64) {
-        unsafe next[1] = UInt64(RecordType.advance.rawValue)
-        unsafe next[2] = ticks
+        unsafe end.value.next[1] = UInt64(RecordType.advance.rawValue)
+        unsafe end.value.next[2] = ticks
         commit(words: 3)
     }
 }

@@ -48,7 +48,7 @@ public struct TraceWriterOptions: Hashable, Sendable {
     public static let writeBytesMax = 256 << 10
 
     /// Steps appended so far.
-    public private(set) var stepCount: UInt64 = 0
+    public var stepCount: UInt64 { place.value.stepCount }
 
     private let options: TraceWriterOptions
     private let output: DescriptorSink
@@ -61,13 +61,19 @@ public struct TraceWriterOptions: Hashable, Sendable {
 
     private var epoch: UInt32 = 0
     private var ordinal = 0
-    private var current: Journal?
     private var isFinished = false
 
-    /// Steps of each VCPU in the open journal, and its state after the last of them.
-    private var stepsInEpoch: [Int] = []
-    private var previous: UnsafeMutablePointer<UInt64>
-    private var previousCount = 0
+    /// What every event changes.
+    @safe private struct Place {
+        var stepCount: UInt64 = 0
+        var current: Journal?
+        /// Steps of each VCPU in the open journal, and its state after the last of them.
+        var stepsInEpoch: [Int] = []
+        var previous: UnsafeMutablePointer<UInt64>
+        var previousCount = 0
+    }
+    private let place: Untracked<Place>
+
 
     private var pages: PageStore
     private var batch: PageBatch
@@ -123,7 +129,7 @@ public struct TraceWriterOptions: Hashable, Sendable {
             throw error
         }
         self.journals = journals
-        unsafe previous = .allocate(capacity: VCPUState.wordCount)
+        place = Untracked(unsafe Place(previous: .allocate(capacity: VCPUState.wordCount)))
         pages = PageStore(spool: PageSpool(directory: output.isRegular ? files.directory : nil), hash: pageHash)
         batch = PageBatch(firstPage: 0)
     }
@@ -131,7 +137,7 @@ public struct TraceWriterOptions: Hashable, Sendable {
     /// A writer that was not finished leaves its trace as a killed one would: incomplete, with journals.
     deinit {
         encoder.stop()
-        unsafe previous.deallocate()
+        unsafe place.value.previous.deallocate()
         closeFiles()
     }
 
@@ -167,13 +173,13 @@ public struct TraceWriterOptions: Hashable, Sendable {
     /// Appends a step. Parts of its states that are neither committed nor covered are not recorded.
     public func appendStep(_ step: borrowing Step) throws(TraceWriteError) {
         let vcpu = Int(step.vcpu)
-        if vcpu >= previousCount { try growVCPUs(to: step.vcpu) }
+        if vcpu >= place.value.previousCount { try growVCPUs(to: step.vcpu) }
         let journal = try room(Journal.stepBytesMax)
         // SAFETY: `growVCPUs` made room for this VCPU's words.
-        unsafe journal.append(step, previous: previous + vcpu &* VCPUState.wordCount)
-        stepCount &+= 1
-        stepsInEpoch[vcpu] &+= 1
-        if stepsInEpoch[vcpu] >= options.stepsPerBlock { try seal() }
+        unsafe journal.append(step, previous: place.value.previous + vcpu &* VCPUState.wordCount)
+        place.value.stepCount &+= 1
+        place.value.stepsInEpoch[vcpu] &+= 1
+        if place.value.stepsInEpoch[vcpu] >= options.stepsPerBlock { try seal() }
     }
 
     /// Appends bytes that the VMM put into guest memory.
@@ -197,28 +203,30 @@ public struct TraceWriterOptions: Hashable, Sendable {
 
     /// An open journal with room for `byteCount` more bytes.
     @inline(__always) private func room(_ byteCount: Int) throws(TraceWriteError) -> Journal {
-        if let current, current.used < options.bytesPerBlock, current.hasRoom(byteCount) { return current }
+        if let current = place.value.current, current.used < options.bytesPerBlock, current.hasRoom(byteCount) {
+            return current
+        }
         return try nextJournal()
     }
 
     private func nextJournal() throws(TraceWriteError) -> Journal {
         if isFinished { throw .finished }
-        if current != nil { try seal() }
+        if place.value.current != nil { try seal() }
         // The other journal may still be in hand; that is the only wait.
         try encoder.wait(untilInHand: journals.count - 1)
         let journal = journals[ordinal % journals.count]
         ordinal += 1
         epoch += 1
-        journal.open(epoch: epoch, firstStep: stepCount)
-        for index in stepsInEpoch.indices { stepsInEpoch[index] = 0 }
-        unsafe previous.update(repeating: 0, count: previousCount * VCPUState.wordCount)
-        current = journal
+        journal.open(epoch: epoch, firstStep: place.value.stepCount)
+        for index in place.value.stepsInEpoch.indices { place.value.stepsInEpoch[index] = 0 }
+        unsafe place.value.previous.update(repeating: 0, count: place.value.previousCount * VCPUState.wordCount)
+        place.value.current = journal
         return journal
     }
 
     private func seal() throws(TraceWriteError) {
-        guard let journal = current else { return }
-        current = nil
+        guard let journal = place.value.current else { return }
+        place.value.current = nil
         encoder.submit(SealedJournal(journal: journal, epoch: epoch, firstStep: journal.firstStep))
     }
 
@@ -227,11 +235,11 @@ public struct TraceWriterOptions: Hashable, Sendable {
         let count = max(Int(id) + 1, 4)
         let grown = UnsafeMutablePointer<UInt64>.allocate(capacity: count * VCPUState.wordCount)
         unsafe grown.update(repeating: 0, count: count * VCPUState.wordCount)
-        unsafe grown.update(from: previous, count: previousCount * VCPUState.wordCount)
-        unsafe previous.deallocate()
-        unsafe previous = grown
-        previousCount = count
-        while stepsInEpoch.count < count { stepsInEpoch.append(0) }
+        unsafe grown.update(from: place.value.previous, count: place.value.previousCount * VCPUState.wordCount)
+        unsafe place.value.previous.deallocate()
+        unsafe place.value.previous = grown
+        place.value.previousCount = count
+        while place.value.stepsInEpoch.count < count { place.value.stepsInEpoch.append(0) }
     }
 
     // MARK: - Keyframes

@@ -13,17 +13,25 @@ final class MachineRecording {
     let holdsMemory: Bool
     /// At level `replay` the VCPUs of a machine run one at a time: steps are then in the order of execution.
     let runLock = RecordLock()
-    /// VCPUs inside a run.
-    var runningCount = 0
 
     private var ledgers: [UInt32: ObjectLedger] = [:]
     private var vcpus: [UInt32: any VCPU] = [:]
     private var gpaRanges: [GPARange] = []
-    private var hasKeyframe = false
-    private var keyframeStepCount: UInt64 = 0
-    private var instructionsSinceKeyframe: UInt64 = 0
-    /// The guest ran since pages were last compared: a raw store found now may be one it has already read.
-    private var guestRanSinceCheck = false
+    /// What every run looks at or changes.
+    struct Progress {
+        /// VCPUs inside a run.
+        var runningCount = 0
+        var hasKeyframe = false
+        var keyframeStepCount: UInt64 = 0
+        var instructionsSinceKeyframe: UInt64 = 0
+        /// The guest ran since pages were last compared: a raw store found now may be one it has already read.
+        var guestRanSinceCheck = false
+        /// All memory of the objects that do not tell is compared before each run.
+        var checksAlways = false
+        /// The objects that tell what the client stored into them, ascending.
+        var watched: [UInt32] = []
+    }
+    let progress = Untracked(Progress())
 
     init(of inner: any Machine, recorder: Recorder) {
         self.inner = inner
@@ -38,10 +46,6 @@ final class MachineRecording {
         recorder.end()
     }
 
-    /// All memory of the objects that do not tell is compared before each run.
-    private var checksAlways = false
-    /// The objects that tell what the client stored into them, ascending.
-    private var watched: [UInt32] = []
     private var ordinals: [UInt32] { ledgers.keys.sorted() }
 }
 
@@ -71,8 +75,9 @@ extension MachineRecording {
     }
 
     private func chooseChecks() {
-        watched = ordinals.filter { ledgers[$0]?.isWatched == true }
-        checksAlways = recorder.options.rawStoreCheck == .always && watched.count < ledgers.count
+        progress.value.watched = ordinals.filter { ledgers[$0]?.isWatched == true }
+        progress.value.checksAlways =
+            recorder.options.rawStoreCheck == .always && progress.value.watched.count < ledgers.count
     }
 
     func add(_ range: GPARange) {
@@ -93,7 +98,7 @@ extension MachineRecording {
         recorder.append { (writer) throws(TraceWriteError) in
             try writer.append(.loss(Loss(eventCount: 1, reason: "the client restored a saved state")))
         }
-        hasKeyframe = false
+        progress.value.hasKeyframe = false
     }
 }
 
@@ -102,7 +107,7 @@ extension MachineRecording {
 extension MachineRecording {
     /// Before a logged write: what the client stored raw into the same pages must not be taken for a part of it.
     func willWrite(_ object: MemoryObject, _ range: Range<Int>) {
-        guard checksAlways, !range.isEmpty, !watched.contains(object.ordinal),
+        guard progress.value.checksAlways, !range.isEmpty, !progress.value.watched.contains(object.ordinal),
             var ledger = ledgers.removeValue(forKey: object.ordinal)
         else { return }
         let pages = range.lowerBound / pageBytes..<(range.upperBound - 1) / pageBytes + 1
@@ -112,7 +117,7 @@ extension MachineRecording {
 
     func didWrite(_ object: MemoryObject, _ range: Range<Int>, _ bytes: RawSpan) {
         guard holdsMemory, !range.isEmpty else { return }
-        if runningCount > 0 {
+        if progress.value.runningCount > 0 {
             recorder.lowerGrade(
                 to: .exitsOnly, because: .writeDuringRun(object: object.ordinal, step: recorder.stepsWritten))
         }
@@ -121,7 +126,7 @@ extension MachineRecording {
                 object: object.ordinal, offset: range.lowerBound, bytes: bytes, isRawStore: false)
         }
         ledgers[object.ordinal]?.noteWritten(range)
-        if checksAlways { ledgers[object.ordinal]?.rehashChanged() }
+        if progress.value.checksAlways { ledgers[object.ordinal]?.rehashChanged() }
     }
 
     func takeDirtyPages(of object: MemoryObject) -> [Int] {
@@ -147,13 +152,15 @@ extension MachineRecording {
             logRawStores(found, of: ledger.object)
             ledgers[ordinal] = ledger
         }
-        guestRanSinceCheck = false
+        progress.value.guestRanSinceCheck = false
     }
 
     private func logRawStores(_ pages: [Int], of object: MemoryObject) {
-        // In the always mode the tables were brought up to date when the last run ended, and who is watched tells
-        // before the next one.
-        let isInTime = !guestRanSinceCheck || checksAlways || watched.contains(object.ordinal)
+        // In the always mode the tables were brought up to date when the last run ended, and who is watched
+        // tells before the next one.
+        let progress = progress.value
+        let isInTime =
+            !progress.guestRanSinceCheck || progress.checksAlways || progress.watched.contains(object.ordinal)
         if let page = pages.first, !isInTime {
             recorder.lowerGrade(
                 to: .exitsOnly,
@@ -182,11 +189,12 @@ extension MachineRecording {
         guard holdsMemory else { return }
         let options = recorder.options
         let isDue =
-            !hasKeyframe || recorder.stepsWritten - keyframeStepCount >= options.keyframeEverySteps
-            || instructionsSinceKeyframe >= options.keyframeEveryInstructions ?? .max
+            !progress.value.hasKeyframe
+            || recorder.stepsWritten - progress.value.keyframeStepCount >= options.keyframeEverySteps
+            || progress.value.instructionsSinceKeyframe >= options.keyframeEveryInstructions ?? .max
         if isDue {
             writeKeyframe()
-        } else if checksAlways {
+        } else if progress.value.checksAlways {
             checkRawStores()
         } else {
             logClientWrites()
@@ -196,13 +204,13 @@ extension MachineRecording {
     /// Logs what the client stored into objects that tell.
     private func logClientWrites() {
         var hasWrites = false
-        for ordinal in watched {
+        for ordinal in progress.value.watched {
             ledgers[ordinal]?.noteClientWrites()
             hasWrites = hasWrites || ledgers[ordinal]?.hasClientWrites == true
         }
         guard hasWrites else { return }
         collectGuestDirty()
-        for ordinal in watched where ledgers[ordinal]?.hasClientWrites == true {
+        for ordinal in progress.value.watched where ledgers[ordinal]?.hasClientWrites == true {
             guard var ledger = ledgers.removeValue(forKey: ordinal) else { continue }
             log(rawStores: ledger.takeClientWritten(), of: ledger.object)
             ledgers[ordinal] = ledger
@@ -211,7 +219,7 @@ extension MachineRecording {
 
     /// What another thread of the client stored while the guest ran: which of the two came first is not known.
     private func noteWritesDuringRun() {
-        for ordinal in watched {
+        for ordinal in progress.value.watched {
             guard ledgers[ordinal]?.noteClientWrites() != nil else { continue }
             recorder.lowerGrade(to: .exitsOnly, because: .writeDuringRun(object: ordinal, step: recorder.stepsWritten))
         }
@@ -219,10 +227,10 @@ extension MachineRecording {
 
     func didRun(retired: UInt64?) {
         guard holdsMemory, recorder.isRecording else { return }
-        guestRanSinceCheck = true
-        instructionsSinceKeyframe &+= retired ?? 0
+        progress.value.guestRanSinceCheck = true
+        progress.value.instructionsSinceKeyframe &+= retired ?? 0
         noteWritesDuringRun()
-        guard checksAlways else { return }
+        guard progress.value.checksAlways else { return }
         // Now, before the client gets control: a raw store into a page that the guest wrote is then still seen.
         collectGuestDirty()
         for ordinal in ordinals { ledgers[ordinal]?.rehashChanged() }
@@ -238,9 +246,9 @@ extension MachineRecording {
                 vcpus: vcpus.keys.sorted().compactMap { vcpus[$0].map(image) },
                 objects: ordinals.compactMap { ledgers[$0]?.image }, gpaRanges: gpaRanges)
         }
-        hasKeyframe = true
-        keyframeStepCount = recorder.stepsWritten
-        instructionsSinceKeyframe = 0
+        progress.value.hasKeyframe = true
+        progress.value.keyframeStepCount = recorder.stepsWritten
+        progress.value.instructionsSinceKeyframe = 0
     }
 
     private func storeChangedPages() {

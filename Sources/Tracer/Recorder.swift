@@ -22,14 +22,14 @@ public final class Recorder {
     private let writer: any TraceSink
     /// Guards the writer and everything below; never held while the guest or a closure of the client runs.
     private let lock = RecordLock()
-    private var isActive = true
+    private let isActive = Untracked(true)
     private var failure_: TraceWriteError?
     private var grade_: TraceGrade
     private var result: RecordingResult?
     private weak var recording: MachineRecording?
     private var hasMachine = false
     /// Something was appended since the last keyframe, so that the trace's end is not yet held by one.
-    private var keyframeIsStale = false
+    private let keyframeIsStale = Untracked(false)
 
     /// Starts a trace of what `backend` will do.
     ///
@@ -79,7 +79,7 @@ public final class Recorder {
         if let failure_ { throw failure_ }
         if let recording { recording.writeKeyframe() }
         if let failure_ { throw failure_ }
-        isActive = false
+        isActive.value = false
         let ended: RecordingResult
         do {
             ended = RecordingResult(totals: try writer.finish(), grade: grade_)
@@ -112,7 +112,7 @@ extension Recorder {
     /// - Returns: false where nothing is to be recorded; the lock is then not held.
     func begin() -> Bool {
         lock.lock()
-        guard isActive else {
+        guard isActive.value else {
             lock.unlock()
             return false
         }
@@ -139,8 +139,8 @@ extension Recorder {
 
     /// Appends through the writer. Lock held. After a failure nothing is appended any more.
     func append(_ body: (any TraceSink) throws(TraceWriteError) -> Void) {
-        guard isActive else { return }
-        keyframeIsStale = true
+        guard isActive.value else { return }
+        keyframeIsStale.value = true
         do {
             try body(writer)
         } catch {
@@ -154,17 +154,17 @@ extension Recorder {
 
     /// Appends a keyframe unless the last one still describes the machine. Lock held.
     func appendKeyframe(_ make: () -> Keyframe) {
-        guard keyframeIsStale else { return }
+        guard keyframeIsStale.value else { return }
         let keyframe = make()
         append { (writer) throws(TraceWriteError) in try writer.append(.keyframe(keyframe)) }
-        keyframeIsStale = false
+        keyframeIsStale.value = false
     }
 
     /// Steps written so far. Lock held.
     var stepsWritten: UInt64 { writer.stepCount }
 
     /// Lock held.
-    var isRecording: Bool { isActive }
+    var isRecording: Bool { isActive.value }
 
     func lowerGrade(to level: TraceGrade.Level, because reason: TraceGrade.Reason) {
         let before = grade_
@@ -174,7 +174,7 @@ extension Recorder {
 
     private func fail(_ error: TraceWriteError) {
         failure_ = error
-        isActive = false
+        isActive.value = false
         grade_.lower(to: .statistics, because: .recordingFailed(step: writer.stepCount))
     }
 }

@@ -11,14 +11,16 @@ final class TracedVCPU: VCPU {
     /// Calls of ``stop()`` that are not yet logged. They come from any thread, so the next run logs them.
     private let stopCount = Atomic<Int>(0)
     /// Filled in place at each run, so that the record path allocates nothing.
-    private var step: Step
+    private let step: Untracked<Step>
     private var lastRunEnd: ContinuousClock.Instant?
 
     init(_ inner: any VCPU, recording: MachineRecording) {
         self.inner = inner
         self.recording = recording
-        step = Step(
-            vcpu: inner.id, kind: .entered, exit: VCPUExit(), cached: [], retired: nil, clock: 0, state: VCPUState())
+        step = Untracked(
+            Step(
+                vcpu: inner.id, kind: .entered, exit: VCPUExit(), cached: [], retired: nil, clock: 0,
+                state: VCPUState()))
     }
 
     var id: UInt32 { inner.id }
@@ -127,37 +129,37 @@ final class TracedVCPU: VCPU {
         defer { recorder.end() }
         logStops()
         recording.willRun()
-        recording.runningCount += 1
+        recording.progress.value.runningCount += 1
         let page = inner.commPage
-        step.budget = budget
-        step.commit = page.stateCommit.intersection(.all)
-        if !step.commit.isEmpty { step.committed.copy(step.commit, from: page.state) }
+        step.value.budget = budget
+        step.value.commit = page.stateCommit.intersection(.all)
+        if !step.value.commit.isEmpty { step.value.committed.copy(step.value.commit, from: page.state) }
         return true
     }
 
     private func endRun(started start: ContinuousClock.Instant?, _ fill: (inout Step) -> Void) {
-        fill(&step)
-        step.cached = inner.commPage.stateCached
-        inner.saveState(into: &step.state)
-        step.clock = recording.inner.clock
+        fill(&step.value)
+        step.value.cached = inner.commPage.stateCached
+        inner.saveState(into: &step.value.state)
+        step.value.clock = recording.inner.clock
         if let start {
             let end = ContinuousClock.now
-            step.time = StepTime(
+            step.value.time = StepTime(
                 guestNanoseconds: (end - start).nanoseconds,
                 vmmNanoseconds: lastRunEnd.map { (start - $0).nanoseconds } ?? 0)
             lastRunEnd = end
         }
         let recorder = recording.recorder
         recorder.lockAlways()
-        recording.runningCount -= 1
-        recorder.append { (writer) throws(TraceWriteError) in try writer.appendStep(step) }
-        recording.didRun(retired: step.retired)
+        recording.progress.value.runningCount -= 1
+        recorder.append { (writer) throws(TraceWriteError) in try writer.appendStep(step.value) }
+        recording.didRun(retired: step.value.retired)
         recorder.end()
     }
 
     private func abandonRun() {
         recording.recorder.lockAlways()
-        recording.runningCount -= 1
+        recording.progress.value.runningCount -= 1
         recording.recorder.end()
     }
 
