@@ -30,7 +30,7 @@ public struct TraceHeader: Equatable, Sendable {
 
     public struct Parameter: Hashable, Sendable {
         /// Key of the instructions after which a library lets others that wait come first inside a run of its client:
-        /// steps that end with NONE are such slices, and no runs of the client's.
+        /// steps that end with NONE are such slices, and no runs of the client's, but for those that a signal ended.
         public static let sliceInstructions = "slice-instructions"
 
         public var key: String

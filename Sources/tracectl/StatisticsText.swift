@@ -64,7 +64,7 @@ private func calls(_ calls: TraceStatistics.Calls) -> [String] {
         ])
     lines.append("  \(grouped(all)) in all, \(grouped(calls.systemCalls)) of them system calls under the comm-page ABI")
     if calls.slices > 0 {
-        lines.append("  \(counted(calls.slices, "time")) a VCPU passed its turn on inside a run, unseen by the client")
+        lines.append("  \(counted(calls.slices, "time")) a VCPU gave way inside a run, unseen, or a signal ended a run")
     }
     let interfaces = calls.underInterface
     func saved(_ count: UInt64) -> String { grouped(interfaces.noCommPage &- min(count, interfaces.noCommPage)) }

@@ -112,6 +112,10 @@ static void check_round_trip(void) {
 
 int main(int argc, char **argv) {
     runner = pthread_self();
+    // A test's worker thread may have left them blocked.
+    sigset_t none;
+    sigemptyset(&none);
+    pthread_sigmask(SIG_SETMASK, &none, NULL);
     check_round_trip();
     if (nvmm_init() == -1 || nvmm_machine_create(&machine) == -1) err(1, "machine");
     if (nvmm_vcpu_create(&machine, 0, &vcpu) == -1) err(1, "vcpu");

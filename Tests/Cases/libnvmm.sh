@@ -9,8 +9,9 @@ build() {
     cc -std=c11 -O1 -Wall -Wextra -Werror "$1" $(pkg-config --cflags --libs nvmm) -pthread -o "$2"
 }
 
-# alone [NAME=VALUE...] PROGRAM: with nothing of Swift or of the checkout in its environment.
-alone() { env -i LD_LIBRARY_PATH="$prefix/lib" NVMM_RUNTIME_DIR="$NVMM_RUNTIME_DIR" timeout 60 env "$@"; }
+# alone [NAME=VALUE...] PROGRAM: with nothing of Swift or of the checkout in its environment. Other signals than SIGKILL
+# may be blocked, as the thread that started the case had them.
+alone() { env -i LD_LIBRARY_PATH="$prefix/lib" NVMM_RUNTIME_DIR="$NVMM_RUNTIME_DIR" timeout -s KILL 60 env "$@"; }
 
 # Machines of other cases, which run at the same time, have numbers of their own.
 export NVMM_RUNTIME_DIR=$PWD/runtime

@@ -11,9 +11,9 @@
 /// The kernel's number of the calling thread, as /proc/self/task and userfaultfd have it.
 int32_t client_thread_number(void);
 
-// A run of a VCPU returns once a signal handler has run on its thread. User space cannot see that one did, so libnvmm.so
-// exports sigaction, signal and the like (Scripts/install.sh names these functions so), and puts a function of its own
-// before each of the client's handlers. Nothing below allocates, locks or fails.
+// A run of a VCPU returns once a signal handler has run on its thread. User space cannot see that one did, so
+// libnvmm.so exports sigaction, signal and the like (Scripts/install.sh names these functions so), and puts a function
+// of its own before each of the client's handlers.
 
 /// From here to signal_watch_end the calling thread runs a VCPU. A handler that runs on it sets `*give_way` to 1.
 void signal_watch_begin(int32_t *give_way);
