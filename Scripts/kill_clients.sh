@@ -70,6 +70,5 @@ for ((round = 1; round <= rounds; round++)); do
         replayed=$((replayed + 1))
     fi
 done
-echo "killed clients: $rounds rounds, $bad bad" >&2
-echo "replayed $replayed, nothing recorded yet $empty" >&2
+echo "killed clients: $rounds rounds, $bad bad; replayed $replayed, nothing recorded yet $empty" >&2
 [ "$bad" -eq 0 ]

@@ -28,6 +28,8 @@ final class RecordImporter {
     private(set) var isTold = false
     /// Another process or program began to record: one trace is of one machine.
     private var isOver = false
+    /// Records that found no room, as far as the records tell.
+    private(set) var lostCount: UInt64 = 0
     /// Events put into the trace.
     private(set) var eventCount: UInt64 = 0
     /// Pages of the memory objects as of the next keyframe, by the writer's names.
@@ -69,6 +71,7 @@ final class RecordImporter {
         case RING_KIND_DETACH: isClosed = true
         case RING_KIND_LOST:
             guard let (lost, _) = record.split(ring_lost_record.self) else { throw damaged }
+            lostCount &+= lost.count
             try noteLoss(lost.count, "the ring was full")
         case RING_KIND_CALL, RING_KIND_RUN_ENTRY, RING_KIND_RUN_EXIT:
             if !isTold { try takeSeen(record) }

@@ -1,6 +1,7 @@
 // A client that does nothing but port I/O: its guest polls a serial port's status and sends a byte, again and again; the
 // client collects the bytes and writes them away 64 at a time, as a device with a buffer does. The argument is the number
-// of exits after which it ends.
+// of exits after which it ends; a second one makes it fill a page of guest memory with noise at each, which no trace can
+// compress.
 #define _DEFAULT_SOURCE
 #include <nvmm.h>
 #include <err.h>
@@ -38,6 +39,16 @@ static void serial(struct nvmm_io *io) {
     if (write(away, line, sizeof line) != (ssize_t)sizeof line) err(1, "write");
 }
 
+static void make_noise(uint8_t *page) {
+    static uint64_t state = 88172645463325252u;
+    for (size_t place = 0; place < 4096; place += sizeof state) {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        memcpy(page + place, &state, sizeof state);
+    }
+}
+
 int main(int count, char **arguments) {
     const long exits = count > 1 ? atol(arguments[1]) : 1000;
     struct nvmm_machine machine;
@@ -47,9 +58,9 @@ int main(int count, char **arguments) {
     if (nvmm_init() == -1 || nvmm_machine_create(&machine) == -1) err(1, "machine");
     if (nvmm_vcpu_create(&machine, 0, &vcpu) == -1) err(1, "vcpu");
     if (nvmm_vcpu_configure(&machine, &vcpu, NVMM_VCPU_CONF_CALLBACKS, &callbacks) == -1) err(1, "callbacks");
-    uint8_t *memory = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED || nvmm_hva_map(&machine, (uintptr_t)memory, 4096) == -1) err(1, "memory");
-    if (nvmm_gpa_map(&machine, (uintptr_t)memory, 0x1000, 4096, PROT_READ | PROT_WRITE | PROT_EXEC) == -1) {
+    uint8_t *memory = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED || nvmm_hva_map(&machine, (uintptr_t)memory, 8192) == -1) err(1, "memory");
+    if (nvmm_gpa_map(&machine, (uintptr_t)memory, 0x1000, 8192, PROT_READ | PROT_WRITE | PROT_EXEC) == -1) {
         err(1, "gpa_map");
     }
     memcpy(memory, guest, sizeof guest);
@@ -62,6 +73,7 @@ int main(int count, char **arguments) {
         if (vcpu.exit->reason == NVMM_VCPU_EXIT_NONE) continue;
         if (vcpu.exit->reason != NVMM_VCPU_EXIT_IO) errx(1, "exit %#llx", (unsigned long long)vcpu.exit->reason);
         if (nvmm_assist_io(&machine, &vcpu) == -1) err(1, "assist_io");
+        if (count > 2) make_noise(memory + 4096);
     }
     printf("%ld exits\n", exits);
     return 0;
