@@ -1,6 +1,6 @@
 // Turns a preloaded shim's records into the events of a trace. Where this project's libnvmm tells what happened
-// (RING_KIND_TOLD_*), its events are taken as they are; where another one lies below, they are made of the calls and runs
-// that the shim saw: RecordImporter+Calls.swift.
+// (RING_KIND_TOLD_*), its events are taken as they are; where another one lies below, they are made of the calls and
+// runs that the shim saw: RecordImporter+Calls.swift.
 
 internal import CRing
 internal import NVMM

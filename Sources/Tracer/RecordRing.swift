@@ -42,7 +42,7 @@ public import TraceFile
 
     /// Makes a new ring at `path`, for a client to write.
     ///
-    /// - Throws: ``ImportError/io(call:errno:)``, EEXIST among them: what stands there may be the only copy of something.
+    /// - Throws: ``ImportError/io(call:errno:)``, EEXIST among them: what stands there may be an only copy.
     public convenience init(
         creating path: String, level: RecordLevel, drops: Bool = false, recordsTime: Bool = false
     ) throws(ImportError) {

@@ -1,7 +1,7 @@
 // A client that does nothing but port I/O: its guest polls a serial port's status and sends a byte, again and again; the
 // client collects the bytes and writes them away 64 at a time, as a device with a buffer does. The argument is the number
-// of exits after which it ends; a second one makes it fill a page of guest memory with noise at each, which no trace can
-// compress.
+// of exits after which it ends; a second one changes what it does at each: `noise` fills a page of guest memory with what no
+// trace can compress, `disk` writes a block of 4 KiB to the file that the third names, as an emulated disk does.
 #define _DEFAULT_SOURCE
 #include <nvmm.h>
 #include <err.h>
@@ -51,6 +51,8 @@ static void make_noise(uint8_t *page) {
 
 int main(int count, char **arguments) {
     const long exits = count > 1 ? atol(arguments[1]) : 1000;
+    const bool is_noisy = count > 2 && strcmp(arguments[2], "noise") == 0;
+    const int disk = count > 3 ? open(arguments[3], O_WRONLY | O_CREAT, 0600) : -1;
     struct nvmm_machine machine;
     struct nvmm_vcpu vcpu;
     struct nvmm_assist_callbacks callbacks = {.io = serial};
@@ -73,7 +75,8 @@ int main(int count, char **arguments) {
         if (vcpu.exit->reason == NVMM_VCPU_EXIT_NONE) continue;
         if (vcpu.exit->reason != NVMM_VCPU_EXIT_IO) errx(1, "exit %#llx", (unsigned long long)vcpu.exit->reason);
         if (nvmm_assist_io(&machine, &vcpu) == -1) err(1, "assist_io");
-        if (count > 2) make_noise(memory + 4096);
+        if (is_noisy) make_noise(memory + 4096);
+        if (disk != -1 && pwrite(disk, memory, 4096, done % 1024 * 4096) != 4096) err(1, "pwrite");
     }
     printf("%ld exits\n", exits);
     return 0;
