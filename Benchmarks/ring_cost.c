@@ -1,4 +1,4 @@
-// What a record costs the thread that writes it: nanoseconds for each record of a step's usual size, with a drainer beside.
+// What a record costs the thread that writes it: nanoseconds for each record of a step's usual size, a drainer beside.
 //   cc -O2 -I Sources/CRing/include Benchmarks/ring_cost.c Sources/CRing/ring.c -pthread && ./a.out
 #define _DEFAULT_SOURCE
 #include <ring.h>

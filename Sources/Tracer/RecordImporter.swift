@@ -127,8 +127,7 @@ final class RecordImporter {
         do throws(TraceWriteError) {
             try sink.append(event)
         } catch {
-            grade.lower(to: .statistics, because: .recordingFailed(step: stepCount))
-            throw .write(error)
+            throw failed(error)
         }
         eventCount &+= 1
     }
@@ -146,13 +145,30 @@ final class RecordImporter {
         guard isTold, let (told, rest) = record.split(ring_told_event.self) else { throw damaged }
         guard told.version == UInt32(RING_TOLD_VERSION) else { throw .unsupportedVersion(told.version) }
         if told.flags & UInt32(RING_TOLD_RESTART) != 0 { decoder.restart() }
-        let event = try checked(record) { () throws(TraceError) in try decoder.decode(Array(rest)) }
-        switch event {
-        case .machine(.hvaMap(let object, let byteCount)): objects[object] = ObjectTable(byteCount: byteCount)
-        case .machine(.hvaUnmap(let object)): objects[object] = nil
-        default: break
+        let decoded: DecodedEvent
+        do throws(TraceError) {
+            decoded = try decoder.decode(record.payload, from: rest.startIndex)
+        } catch {
+            throw damaged
         }
-        try append(event)
+        switch decoded {
+        case .step:
+            guard let sink else { throw damaged }
+            do throws(TraceWriteError) { try sink.appendStep(decoder.step) } catch { throw failed(error) }
+            eventCount &+= 1
+        case .other(let event):
+            switch event {
+            case .machine(.hvaMap(let object, let byteCount)): objects[object] = ObjectTable(byteCount: byteCount)
+            case .machine(.hvaUnmap(let object)): objects[object] = nil
+            default: break
+            }
+            try append(event)
+        }
+    }
+
+    private func failed(_ error: TraceWriteError) -> ImportError {
+        grade.lower(to: .statistics, because: .recordingFailed(step: stepCount))
+        return .write(error)
     }
 
     private func takePage(_ record: ShimRecord) throws(ImportError) {

@@ -226,8 +226,8 @@ struct Shim {
         }
         guard let found = places.first(where: { unsafe access($0, R_OK) == 0 }) else {
             throw PlainTrouble(
-                sentence: "\(name) is not at \(places.joined(separator: " or ")): build it (swift build --product vmtrace,"
-                    + " or make install), or set \(variable) to its path")
+                sentence: "\(name) is not at \(places.joined(separator: " or ")): build it"
+                    + " (swift build --product vmtrace, or make install), or set \(variable) to its path")
         }
         guard !found.contains(where: { $0 == " " || $0 == ":" }) else {
             throw PlainTrouble(sentence: "\(found): LD_PRELOAD takes no path with spaces or colons: move it elsewhere")
