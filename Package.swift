@@ -44,7 +44,11 @@ let package = Package(
         // What is preloaded into a client; no Swift in it.
         .target(
             name: "Interposer", dependencies: ["CNVMM", "CRing"],
-            linkerSettings: [.linkedLibrary("dl", .when(platforms: [.linux]))]),
+            // A package's libraries are linked with Swift's runtime, which no client should have to load for C.
+            linkerSettings: [
+                .linkedLibrary("dl", .when(platforms: [.linux])),
+                .unsafeFlags(["-nostartfiles", "-static-stdlib", "-Xlinker", "--as-needed"]),
+            ]),
 
         // The rooms, lowest first; a room imports only what stands in its list (ARCHITECTURE.md).
         .target(name: "NVMM", swiftSettings: strict),

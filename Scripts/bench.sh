@@ -12,3 +12,11 @@ Benchmarks/exit-cost.sh Benchmarks/.build/release/Figures
 echo
 echo "QEMU record/replay of the same firmware and disk:"
 Benchmarks/qemu-rr.sh "$firmware" "$disk"
+echo
+echo "recording clients of libnvmm by preload:"
+quick=
+[[ " $* " != *" --quick "* ]] || quick=--quick
+swift build -c release -Xswiftc -enable-testing --product nvmm
+swift build -c release -Xswiftc -enable-testing --product vmtrace
+swift build -c release -Xswiftc -enable-testing --product tracectl
+Benchmarks/preload.sh "$PWD/.build/release/tracectl" $quick

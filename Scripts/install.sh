@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs libnvmm for clients in C: library, headers, pkg-config file. The library carries its Swift runtime.
+# Installs libnvmm for clients in C: library, headers, pkg-config file, and the shim that records clients when it is
+# preloaded. libnvmm carries its Swift runtime; the shim is C alone.
 #   Scripts/install.sh PREFIX      such as /usr/local; DESTDIR before it, where that is set
 # BUILT: a folder that has libnvmm.a already; without it the library is built first.
 set -euo pipefail
@@ -34,9 +35,12 @@ swiftc -emit-library -static-stdlib -o "$target/lib/libnvmm.so.2" \
     -Xlinker -soname=libnvmm.so.2 -Xlinker "--version-script=$root/Scripts/nvmm.map" -Xlinker --gc-sections \
     -Xlinker --strip-debug "${aliases[@]}"
 ln -sf libnvmm.so.2 "$target/lib/libnvmm.so"
+${CC:-cc} -std=c11 -O2 -Wall -shared -fPIC -I "$root/Sources/CRing/include" -I "$root/Sources/CNVMM/include" \
+    -I "$root/Sources/Interposer/include" "$root"/Sources/Interposer/*.c "$root/Sources/CRing/ring.c" \
+    -o "$target/lib/libvmtrace.so" -ldl
 (cd "$root/Sources/CNVMM/include" && find . -name '*.h') | while read -r header; do
     mkdir -p "$target/include/$(dirname "$header")"
     cp "$root/Sources/CNVMM/include/$header" "$target/include/$header"
 done
 sed "s|@PREFIX@|$prefix|" "$root/Scripts/nvmm.pc.in" >"$target/lib/pkgconfig/nvmm.pc"
-echo "installed libnvmm.so.2, its headers and nvmm.pc in $target"
+echo "installed libnvmm.so.2, libvmtrace.so, the headers and nvmm.pc in $target"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Kills recorded clients of libnvmm, their drainer, or both, with SIGKILL at random moments. Every trace must be readable to
-# its last complete record and replay without a difference, and a client whose drainer died must go on to its end.
+# Kills recorded clients of libnvmm, their drainer, or both, with SIGKILL at random moments. Every trace must be
+# readable to its last complete record and replay without a difference, and a client whose drainer died must go on.
 # Usage: Scripts/kill_clients.sh TRACECTL CLIENT ROUNDS [SEED]
 # CLIENT takes a number of exits (Tests/Interposer/io_client.c); LD_LIBRARY_PATH leads it to its libnvmm.
 set -euo pipefail
@@ -70,6 +70,5 @@ for ((round = 1; round <= rounds; round++)); do
         replayed=$((replayed + 1))
     fi
 done
-echo "killed clients: $rounds rounds, $bad bad" >&2
-echo "replayed $replayed, nothing recorded yet $empty" >&2
+echo "killed clients: $rounds rounds, $bad bad; replayed $replayed, nothing recorded yet $empty" >&2
 [ "$bad" -eq 0 ]

@@ -2,6 +2,7 @@
 # The runs that are too long for `make test`: oracles, kill loop, random damage, fuzzing. Each prints one line.
 #   ORACLE_SECONDS (3600)  random instructions against the oracles
 #   KILL_ROUNDS (500)      recordings killed at a random moment and repaired
+#   CLIENT_KILL_ROUNDS (500)  clients of libnvmm, their drainer, or both, killed at a random moment
 #   FLIP_ROUNDS (10000)    random bit flips of a SeaBIOS trace, each verified
 #   FUZZ_RUNS (1000000)     inputs for the reader's fuzzer
 #   SEED (random)          printed, to repeat a run
@@ -10,6 +11,7 @@ cd "$(dirname "$0")/.."
 export SWIFT_BACKTRACE=enable=no
 oracle_seconds=${ORACLE_SECONDS:-3600}
 kill_rounds=${KILL_ROUNDS:-500}
+client_kill_rounds=${CLIENT_KILL_ROUNDS:-500}
 flip_rounds=${FLIP_ROUNDS:-10000}
 fuzz_runs=${FUZZ_RUNS:-1000000}
 seed=${SEED:-$RANDOM}
@@ -32,6 +34,12 @@ tail -n 1 "$work/oracles.txt"
 
 echo "== kill loop, $kill_rounds rounds"
 Scripts/kill_loop.sh "$tracectl" "$kill_rounds" "$seed" || failures=$((failures + 1))
+
+echo "== killed clients, $client_kill_rounds rounds"
+BUILT=$PWD/.build/release Scripts/install.sh "$work/prefix" >/dev/null
+cc -std=c11 -O1 Tests/Interposer/io_client.c -I "$work/prefix/include" -L "$work/prefix/lib" -lnvmm -o "$work/io_client"
+LD_LIBRARY_PATH=$work/prefix/lib NVMM_RUNTIME_DIR=$work/runtime \
+    Scripts/kill_clients.sh "$tracectl" "$work/io_client" "$client_kill_rounds" "$seed" || failures=$((failures + 1))
 
 echo "== random bit flips, $flip_rounds rounds"
 "$tracectl" record --firmware "$firmware" --disk "$disk" -o "$work/whole.vmtrace" >/dev/null

@@ -19,6 +19,8 @@ final class Library: @unchecked Sendable {
     private var backend: (any Backend)?
     private var recorder: Recorder?
     private var hasChosenRecorder = false
+    /// A preloaded tracer records: it says what the trace is good for.
+    private var isToldToTracer = false
     /// By machine number, which is one of all processes. The lowest free one is given out.
     private var machines: [ClientMachine?] = Array(repeating: nil, count: machinesMax)
 
@@ -68,6 +70,7 @@ final class Library: @unchecked Sendable {
         guard let sink = tracer.sink(Recorder.header(of: plain, options: options)) else { return false }
         let recorder = Recorder(sink, of: plain, options: options)
         self.recorder = recorder
+        isToldToTracer = true
         backend = recorder.backend
         atexit { Library.shared.finishTrace() }
         return true
@@ -101,7 +104,7 @@ final class Library: @unchecked Sendable {
         defer { for machine in machines { machine?.machine.gate.open() } }
         do throws(TraceWriteError) {
             let grade = try recorder.finish().grade
-            for reason in grade.reasons {
+            for reason in grade.reasons where !isToldToTracer {
                 if let text = Self.describe(reason) { Self.warn("the trace may replay differently: \(text)") }
             }
         } catch {

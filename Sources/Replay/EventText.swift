@@ -75,7 +75,7 @@ public enum EventText {
             parts.append(line(step.exit.reason))
         }
         if let retired = step.retired { parts.append("retired \(retired)") }
-        parts.append("at rip \(shortHex(step.state[.rip]))")
+        if step.coverage.contains(.gprs) { parts.append("at rip \(shortHex(step.state[.rip]))") }
         return parts.joined(separator: " ")
     }
 

@@ -83,82 +83,115 @@ public import NVMM
     }
 }
 
+/// What ``EventDecoder/decode(_:from:)`` found.
+public enum DecodedEvent {
+    /// It stands in ``EventDecoder/step``, in place: two whole states are not passed around.
+    case step
+    case other(TraceEvent)
+}
+
 /// The other side of ``EventEncoder``. Its input is untrusted.
 public struct EventDecoder {
-    /// Each VCPU's state after its last step.
-    private var known: [UInt32: VCPUState] = [:]
+    /// The last step.
+    public private(set) var step: Step
+    /// Each VCPU's state after its last step, by number; grown as numbers come, which are below
+    /// ``TraceWriter/vcpusMax``.
+    private var known: [VCPUState] = []
 
-    public init() {}
+    public init() {
+        step = Step(
+            vcpu: 0, kind: .entered, exit: VCPUExit(), cached: [], retired: nil, clock: 0, state: VCPUState())
+    }
 
-    public mutating func restart() { known = [:] }
+    public mutating func restart() { known = [] }
 
     /// Takes up in the middle: `state` is the VCPU's after the last step that was decoded.
-    public mutating func resume(vcpu: UInt32, state: VCPUState) { known[vcpu] = state }
+    public mutating func resume(vcpu: UInt32, state: VCPUState) {
+        guard vcpu < TraceWriter.vcpusMax else { return }
+        grow(to: Int(vcpu))
+        known[Int(vcpu)] = state
+    }
 
-    /// - Parameter bytes: one record, as the encoder's body got it.
+    private mutating func grow(to vcpu: Int) {
+        while known.count <= vcpu { known.append(.zero) }
+    }
+
+    /// - Parameter position: where in `bytes` the record begins, as the encoder's body got it; it ends with them.
     /// - Throws: ``TraceError/damagedJournal(number:position:)`` and ``TraceError/malformed(_:_:)``.
-    public mutating func decode(_ bytes: [UInt8]) throws(TraceError) -> TraceEvent {
-        var reader = JournalReader(bytes, isTrusted: false)
-        guard let record = try reader.next(), reader.position == bytes.count else {
+    public mutating func decode(_ bytes: [UInt8], from position: Int = 0) throws(TraceError) -> DecodedEvent {
+        var reader = JournalReader(bytes, from: position, isTrusted: false)
+        guard position >= 0, let record = try reader.next(), reader.position == bytes.count else {
             throw .damagedJournal(number: 0, position: reader.position)
         }
         switch record {
-        case .step(let row): return .step(try step(row, reader))
-        case .call(let call): return .call(call)
+        case .step(let row):
+            try take(row, reader)
+            return .step
+        case .call(let call): return .other(.call(call))
         case .memoryWrite(let object, let offset, let range, let isRawStore):
             guard offset >= 0 else { throw .damagedJournal(number: 0, position: 0) }
-            return .memoryWrite(
-                MemoryWrite(object: object, offset: offset, bytes: Array(bytes[range]), isRawStore: isRawStore))
-        case .advance(let ticks): return .machine(.advanceClock(ticks: ticks))
+            return .other(
+                .memoryWrite(
+                    MemoryWrite(object: object, offset: offset, bytes: Array(bytes[range]), isRawStore: isRawStore)))
+        case .advance(let ticks): return .other(.machine(.advanceClock(ticks: ticks)))
         case .machine(let range):
             var fields = ByteReader(bytes, range: range, place: TracePlace(frame: 0))
             let event = try fields.machineEvent()
             try fields.expectEnd()
-            return .machine(event)
+            return .other(.machine(event))
         case .loss(let range):
             var fields = ByteReader(bytes, range: range, place: TracePlace(frame: 0))
             let loss = try fields.loss()
             try fields.expectEnd()
-            return .loss(loss)
+            return .other(.loss(loss))
         }
     }
 
-    private mutating func step(_ row: StepRow, _ reader: JournalReader) throws(TraceError) -> Step {
+    private mutating func take(_ row: StepRow, _ reader: JournalReader) throws(TraceError) {
         guard let reason = row.exit.reason, row.vcpu < TraceWriter.vcpusMax else {
             throw .damagedJournal(number: 0, position: 0)
         }
-        let before = known[row.vcpu] ?? VCPUState.zero
-        var committed = before
-        apply(row.commitMask, at: row.commitValues, of: reader, to: &committed)
-        var state = before
-        apply(row.stateMask, at: row.stateValues, of: reader, to: &state)
-        known[row.vcpu] = state
-        let exitState = ExitState(
-            rflags: row.exitRFLAGS, cr8: row.exitCR8, interrupt: InterruptState(rawValue: row.exitInterrupt))
-        var step = Step(
-            vcpu: row.vcpu, kind: row.flags & RowFlags.early != 0 ? .returnedEarly : .entered, commit: row.commit,
-            committed: committed, failed: row.flags & RowFlags.failed != 0,
-            exit: VCPUExit(reason: reason, state: exitState), cached: row.cached, retired: nil, clock: row.clock,
-            coverage: row.coverage, state: state)
-        if row.flags & RowFlags.budget != 0 { step.budget = row.budget }
-        if row.flags & RowFlags.retired != 0 { step.retired = row.retired }
+        let vcpu = Int(row.vcpu)
+        grow(to: vcpu)
+        if !row.commit.isEmpty {
+            step.committed.copy(row.commit, from: known[vcpu])
+            Self.apply(row.commitMask, at: row.commitValues, of: reader, to: &step.committed)
+        }
+        Self.apply(row.stateMask, at: row.stateValues, of: reader, to: &known[vcpu])
+        step.state = known[vcpu]
+        step.vcpu = row.vcpu
+        step.kind = row.flags & RowFlags.early != 0 ? .returnedEarly : .entered
+        step.commit = row.commit
+        step.failed = row.flags & RowFlags.failed != 0
+        step.exit = VCPUExit(
+            reason: reason,
+            state: ExitState(
+                rflags: row.exitRFLAGS, cr8: row.exitCR8, interrupt: InterruptState(rawValue: row.exitInterrupt)))
+        step.cached = row.cached
+        step.clock = row.clock
+        step.coverage = row.coverage
+        step.budget = row.flags & RowFlags.budget != 0 ? row.budget : nil
+        step.retired = row.flags & RowFlags.retired != 0 ? row.retired : nil
+        step.event = nil
         if row.flags & RowFlags.event != 0 {
             step.event = VCPUEvent(
                 kind: .init(rawValue: UInt32(truncatingIfNeeded: row.eventWord)),
                 vector: UInt8(truncatingIfNeeded: row.eventWord >> 32), errorCode: row.eventError)
         }
+        step.time = nil
         if row.flags & RowFlags.time != 0 {
             step.time = StepTime(guestNanoseconds: row.guestTime, vmmNanoseconds: row.vmmTime)
         }
-        return step
     }
 
     /// The reader has held all of the mask's values against the record's end.
-    private func apply(_ mask: WordMask, at start: Int, of reader: JournalReader, to state: inout VCPUState) {
+    private static func apply(
+        _ mask: WordMask, at start: Int, of reader: JournalReader, to state: inout VCPUState
+    ) {
         guard !mask.isEmpty else { return }
         state.withMutableWords { words in
             var place = start
-            for word in 0..<VCPUState.wordCount where mask[word] {
+            mask.forEach { word in
                 words[word] = reader.word(at: place)
                 place += 8
             }

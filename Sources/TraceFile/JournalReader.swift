@@ -45,8 +45,9 @@ struct JournalReader {
     /// Checksums are skipped for the writer's own memory.
     let isTrusted: Bool
 
-    init(_ bytes: [UInt8], isTrusted: Bool) {
+    init(_ bytes: [UInt8], from position: Int = 0, isTrusted: Bool) {
         self.bytes = bytes
+        self.position = position
         self.isTrusted = isTrusted
     }
 

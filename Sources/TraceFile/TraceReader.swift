@@ -237,8 +237,8 @@ public final class TraceReader {
         if !appended.isEmpty {
             let last = entries.last { ($0.summary?.stepCount ?? 0) > 0 }?.summary?.lastStep
             let journal = JournalFile(
-                number: journalsMax, epoch: (entries.map(\.epoch).max() ?? 0) &+ 1, firstStep: last.map { $0 &+ 1 } ?? 0,
-                records: try journalRecords(of: appended))
+                number: journalsMax, epoch: (entries.map(\.epoch).max() ?? 0) &+ 1,
+                firstStep: last.map { $0 &+ 1 } ?? 0, records: try journalRecords(of: appended))
             _ = try mergeJournals([journal], into: &entries)
         }
         damage.append(contentsOf: problems)

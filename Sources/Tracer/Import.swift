@@ -51,6 +51,9 @@ public final class RingDrain {
             missing: { (count) throws(ImportError) in
                 try importer.noteLoss(count, "the client died in the middle of writing them")
             }, importer.take)
+        // The last ones: no record came after them that would have said so.
+        let lost = ring.lostCount
+        if lost > importer.lostCount { try importer.noteLoss(lost - importer.lostCount, "the ring was full") }
         return try importer.finish()
     }
 

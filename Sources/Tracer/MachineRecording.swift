@@ -158,7 +158,7 @@ extension MachineRecording {
     private func logRawStores(_ pages: [Int], of object: MemoryObject) {
         // In the always mode the tables were brought up to date when the last run ended, and who is watched
         // tells before the next one.
-        let progress = progress.value
+        let progress = self.progress.value
         let isInTime =
             !progress.guestRanSinceCheck || progress.checksAlways || progress.watched.contains(object.ordinal)
         if let page = pages.first, !isInTime {

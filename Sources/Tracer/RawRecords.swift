@@ -1,4 +1,4 @@
-// A file of records, which the shim writes where nobody drains: `struct ring_file_header` of Sources/CRing/include/ring.h.
+// A file of records, which the shim writes where nobody drains: `struct ring_file_header` of Sources/CRing.
 
 internal import CRing
 internal import Glibc
@@ -85,7 +85,8 @@ final class RawRecords {
         let start = position + Self.recordBytes
         let record = ShimRecord(
             kind: UInt32(truncatingIfNeeded: header.commit >> 32 & 0xFFFF), sequence: header.sequence,
-            machine: header.machine, vcpu: header.vcpu, payload: Array(buffer[start..<start + Int(header.payload_bytes)]))
+            machine: header.machine, vcpu: header.vcpu,
+            payload: Array(buffer[start..<start + Int(header.payload_bytes)]))
         skip(byteCount)
         return record
     }

@@ -168,10 +168,13 @@ extension RecordImporter {
             vcpu.lastExit = exit
         }
         let isEarly = kind == RING_RUN_EARLY
+        // What waits to be committed stands in the page, and is not the VCPU's yet.
+        let waiting = isEarly ? StateFlags(rawValue: after.commit) : []
         var step = Step(
             vcpu: record.vcpu, kind: isEarly ? .returnedEarly : .entered, commit: isEarly ? [] : entry.commit,
             committed: committed, event: isEarly ? nil : entry.event, failed: failed, exit: vcpu.lastExit,
-            cached: cached, retired: nil, clock: 0, coverage: failed ? entry.commit : cached, state: vcpu.state)
+            cached: cached, retired: nil, clock: 0, coverage: failed ? entry.commit : cached.subtracting(waiting),
+            state: vcpu.state)
         if after.publication_bytes != 0 {
             // struct nvmm_publication of <nvmm_publication.h>: retired at 16, clock at 24, event at 48 and 56.
             let published = InterfaceBytes(record.payload[104..<192])

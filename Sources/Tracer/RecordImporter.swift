@@ -1,6 +1,6 @@
 // Turns a preloaded shim's records into the events of a trace. Where this project's libnvmm tells what happened
-// (RING_KIND_TOLD_*), its events are taken as they are; where another one lies below, they are made of the calls and runs
-// that the shim saw: RecordImporter+Calls.swift.
+// (RING_KIND_TOLD_*), its events are taken as they are; where another one lies below, they are made of the calls and
+// runs that the shim saw: RecordImporter+Calls.swift.
 
 internal import CRing
 internal import NVMM
@@ -28,6 +28,8 @@ final class RecordImporter {
     private(set) var isTold = false
     /// Another process or program began to record: one trace is of one machine.
     private var isOver = false
+    /// Records that found no room, as far as the records tell.
+    private(set) var lostCount: UInt64 = 0
     /// Events put into the trace.
     private(set) var eventCount: UInt64 = 0
     /// Pages of the memory objects as of the next keyframe, by the writer's names.
@@ -69,6 +71,7 @@ final class RecordImporter {
         case RING_KIND_DETACH: isClosed = true
         case RING_KIND_LOST:
             guard let (lost, _) = record.split(ring_lost_record.self) else { throw damaged }
+            lostCount &+= lost.count
             try noteLoss(lost.count, "the ring was full")
         case RING_KIND_CALL, RING_KIND_RUN_ENTRY, RING_KIND_RUN_EXIT:
             if !isTold { try takeSeen(record) }
@@ -124,8 +127,7 @@ final class RecordImporter {
         do throws(TraceWriteError) {
             try sink.append(event)
         } catch {
-            grade.lower(to: .statistics, because: .recordingFailed(step: stepCount))
-            throw .write(error)
+            throw failed(error)
         }
         eventCount &+= 1
     }
@@ -143,13 +145,30 @@ final class RecordImporter {
         guard isTold, let (told, rest) = record.split(ring_told_event.self) else { throw damaged }
         guard told.version == UInt32(RING_TOLD_VERSION) else { throw .unsupportedVersion(told.version) }
         if told.flags & UInt32(RING_TOLD_RESTART) != 0 { decoder.restart() }
-        let event = try checked(record) { () throws(TraceError) in try decoder.decode(Array(rest)) }
-        switch event {
-        case .machine(.hvaMap(let object, let byteCount)): objects[object] = ObjectTable(byteCount: byteCount)
-        case .machine(.hvaUnmap(let object)): objects[object] = nil
-        default: break
+        let decoded: DecodedEvent
+        do throws(TraceError) {
+            decoded = try decoder.decode(record.payload, from: rest.startIndex)
+        } catch {
+            throw damaged
         }
-        try append(event)
+        switch decoded {
+        case .step:
+            guard let sink else { throw damaged }
+            do throws(TraceWriteError) { try sink.appendStep(decoder.step) } catch { throw failed(error) }
+            eventCount &+= 1
+        case .other(let event):
+            switch event {
+            case .machine(.hvaMap(let object, let byteCount)): objects[object] = ObjectTable(byteCount: byteCount)
+            case .machine(.hvaUnmap(let object)): objects[object] = nil
+            default: break
+            }
+            try append(event)
+        }
+    }
+
+    private func failed(_ error: TraceWriteError) -> ImportError {
+        grade.lower(to: .statistics, because: .recordingFailed(step: stepCount))
+        return .write(error)
     }
 
     private func takePage(_ record: ShimRecord) throws(ImportError) {

@@ -42,7 +42,7 @@ public import TraceFile
 
     /// Makes a new ring at `path`, for a client to write.
     ///
-    /// - Throws: ``ImportError/io(call:errno:)``, EEXIST among them: what stands there may be the only copy of something.
+    /// - Throws: ``ImportError/io(call:errno:)``, EEXIST among them: what stands there may be an only copy.
     public convenience init(
         creating path: String, level: RecordLevel, drops: Bool = false, recordsTime: Bool = false
     ) throws(ImportError) {
@@ -136,14 +136,18 @@ public import TraceFile
         return number == 0 ? nil : (number - 1, unsafe ring_events_before(memory))
     }
 
-    /// Begins with record `sequence`; those before are in the trace.
+    /// Begins with record `sequence`, or the next where that one has been given back already; those before are in the
+    /// trace.
     func resume(at sequence: UInt64) throws(ImportError) {
-        order.expected = sequence
+        var isThere = false
         for lane in 0..<laneCount {
-            while let (header, _) = try unsafe head(of: lane), header.sequence < sequence {
+            while let (header, _) = try unsafe head(of: lane), header.sequence <= sequence {
+                isThere = isThere || header.sequence == sequence
+                if header.sequence == sequence { break }
                 unsafe ring_release_next(reader, lane)
             }
         }
+        order.expected = isThere ? sequence : sequence + 1
     }
 
     // MARK: - Records

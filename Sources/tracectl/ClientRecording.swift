@@ -193,7 +193,7 @@ struct ClientRecording {
 /// The ring beside a trace that is being recorded from a client, and after its drainer was killed.
 func ringName(besides trace: String) -> String { trace + ".open.ring" }
 
-/// - Throws: ``Trouble`` where journals or a ring of an earlier recording stand beside `trace`: they may be the only copy.
+/// - Throws: ``Trouble`` where journals or a ring of an earlier recording stand beside `trace`: perhaps an only copy.
 func refuseUnrepaired(_ trace: String) throws {
     var left = journals(beside: FilePath(trace)).map(\.string)
     if unsafe access(ringName(besides: trace), F_OK) == 0 { left.append(ringName(besides: trace)) }
@@ -226,8 +226,8 @@ struct Shim {
         }
         guard let found = places.first(where: { unsafe access($0, R_OK) == 0 }) else {
             throw PlainTrouble(
-                sentence: "\(name) is not at \(places.joined(separator: " or ")): build it (swift build --product vmtrace,"
-                    + " or make install), or set \(variable) to its path")
+                sentence: "\(name) is not at \(places.joined(separator: " or ")): build it"
+                    + " (swift build --product vmtrace, or make install), or set \(variable) to its path")
         }
         guard !found.contains(where: { $0 == " " || $0 == ":" }) else {
             throw PlainTrouble(sentence: "\(found): LD_PRELOAD takes no path with spaces or colons: move it elsewhere")

@@ -37,7 +37,9 @@ struct Repair: ParsableCommand {
             do throws(ImportError) {
                 leftover = try leftoverEvents(ring: ring, of: trace.path)
             } catch {
-                return try importRing(ring, name, say)
+                guard (try? TraceReader(path: trace.path)) != nil else { return try importRing(ring, name, say) }
+                // The trace is worth saving without it.
+                StandardError.line("tracectl: \(ring): \(sentence(for: error)): it is left out")
             }
         }
         do {
@@ -79,8 +81,13 @@ struct Repair: ParsableCommand {
             }
             say("recovered \(counted(totals.stepCount, "step")) from the ring: the trace had not been begun")
         } catch let error as ImportError {
-            if case .write = error { throw Trouble(path: name, cause: error) }
-            throw Trouble(path: ring.string, cause: error)
+            switch error {
+            case .write: throw Trouble(path: name, cause: error)
+            // Killed before it was set up.
+            case .notARecording, .tooShort:
+                throw Trouble(path: ring.string, cause: PlainTrouble(sentence: "nothing was recorded in it"))
+            default: throw Trouble(path: ring.string, cause: error)
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
-// A client that does nothing but port I/O: its guest polls a serial port's status and sends a byte, again and again; the
-// client collects the bytes and writes them away 64 at a time, as a device with a buffer does. The argument is the number
-// of exits after which it ends.
+// A client that does nothing but port I/O: its guest polls a serial port's status and sends a byte, again and again; it
+// collects the bytes and writes them away 64 at a time, as a device with a buffer does. The argument is the number of
+// exits after which it ends. A second one changes what it does at each: `noise` fills a page of guest memory with what
+// no trace can compress, `disk` writes 4 KiB to the file that the third names, as an emulated disk does.
 #define _DEFAULT_SOURCE
 #include <nvmm.h>
 #include <err.h>
@@ -38,8 +39,20 @@ static void serial(struct nvmm_io *io) {
     if (write(away, line, sizeof line) != (ssize_t)sizeof line) err(1, "write");
 }
 
+static void make_noise(uint8_t *page) {
+    static uint64_t state = 88172645463325252u;
+    for (size_t place = 0; place < 4096; place += sizeof state) {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        memcpy(page + place, &state, sizeof state);
+    }
+}
+
 int main(int count, char **arguments) {
     const long exits = count > 1 ? atol(arguments[1]) : 1000;
+    const bool is_noisy = count > 2 && strcmp(arguments[2], "noise") == 0;
+    const int disk = count > 3 ? open(arguments[3], O_WRONLY | O_CREAT, 0600) : -1;
     struct nvmm_machine machine;
     struct nvmm_vcpu vcpu;
     struct nvmm_assist_callbacks callbacks = {.io = serial};
@@ -47,9 +60,9 @@ int main(int count, char **arguments) {
     if (nvmm_init() == -1 || nvmm_machine_create(&machine) == -1) err(1, "machine");
     if (nvmm_vcpu_create(&machine, 0, &vcpu) == -1) err(1, "vcpu");
     if (nvmm_vcpu_configure(&machine, &vcpu, NVMM_VCPU_CONF_CALLBACKS, &callbacks) == -1) err(1, "callbacks");
-    uint8_t *memory = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED || nvmm_hva_map(&machine, (uintptr_t)memory, 4096) == -1) err(1, "memory");
-    if (nvmm_gpa_map(&machine, (uintptr_t)memory, 0x1000, 4096, PROT_READ | PROT_WRITE | PROT_EXEC) == -1) {
+    uint8_t *memory = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED || nvmm_hva_map(&machine, (uintptr_t)memory, 8192) == -1) err(1, "memory");
+    if (nvmm_gpa_map(&machine, (uintptr_t)memory, 0x1000, 8192, PROT_READ | PROT_WRITE | PROT_EXEC) == -1) {
         err(1, "gpa_map");
     }
     memcpy(memory, guest, sizeof guest);
@@ -62,6 +75,8 @@ int main(int count, char **arguments) {
         if (vcpu.exit->reason == NVMM_VCPU_EXIT_NONE) continue;
         if (vcpu.exit->reason != NVMM_VCPU_EXIT_IO) errx(1, "exit %#llx", (unsigned long long)vcpu.exit->reason);
         if (nvmm_assist_io(&machine, &vcpu) == -1) err(1, "assist_io");
+        if (is_noisy) make_noise(memory + 4096);
+        if (disk != -1 && pwrite(disk, memory, 4096, done % 1024 * 4096) != 4096) err(1, "pwrite");
     }
     printf("%ld exits\n", exits);
     return 0;

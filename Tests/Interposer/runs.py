@@ -21,7 +21,10 @@ for line in sys.stdin:
     open_run[vcpu] = None
     for key in ("entered", "failed", "exit", "exitState", "cached"):
         run[key] = step.get(key)
-    if "gprs" in run["cached"]:
+    if not run["entered"]:
+        # The library fills in what the client would see; what waits to be committed stands in the page.
+        run["exitState"] = None
+    elif "gprs" in run["cached"]:
         run["rip"], run["rax"] = step["registers"]["rip"], step["registers"]["rax"]
     runs.setdefault(vcpu, []).append(run)
 for vcpu in sorted(runs):

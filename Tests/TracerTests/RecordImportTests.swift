@@ -20,7 +20,7 @@ private final class Imported {
 }
 
 /// Takes events and keeps none: thousands of traces would need as many files.
-private final class EventCounter: TraceSink {
+final class EventCounter: TraceSink {
     private(set) var stepCount: UInt64 = 0
     func append(_ event: TraceEvent) { if case .step = event { stepCount += 1 } }
     func appendStep(_ step: borrowing Step) { stepCount += 1 }
@@ -125,9 +125,10 @@ private final class EventCounter: TraceSink {
         }
     }
 
+    /// A seventh of the bytes: most of this file is alike.
     @Test func `any flipped byte gives a reading or a typed error`() throws {
         let told = try RawFile.told(by: { try $0.run(6) }).bytes
-        try flip(told)
+        try flip(told, every: 7)
     }
 
     @Test func `any flipped byte of what a shim saw gives a reading or a typed error`() throws {
@@ -137,13 +138,13 @@ private final class EventCounter: TraceSink {
         let report = try imported.report(seen)
         #expect(report.damage == nil && !report.result.isTold)
         #expect(report.result.totals?.stepCount == 11)
-        try flip(seen)
+        try flip(seen, every: 1)
     }
 
-    private func flip(_ good: [UInt8]) throws {
+    private func flip(_ good: [UInt8], every stride: Int) throws {
         let imported = Imported()
         var (readings, damages, errors) = (0, 0, 0)
-        for place in good.indices {
+        for place in Swift.stride(from: 0, to: good.count, by: stride) {
             var bytes = good
             bytes[place] ^= place % 3 == 0 ? 0xFF : place % 3 == 1 ? 0x01 : 0x80
             do {

@@ -43,7 +43,9 @@ struct RawFile {
         // struct ring_attach: process, parent, interface, level, lineage, bytes of state and comm page, publication.
         let fields: [UInt32] = [7, 1, 1, 1, 2, 1008, 1072, 2048]
         var payload: [UInt8] = []
-        for field in fields { for shift in [0, 8, 16, 24] { payload.append(UInt8(truncatingIfNeeded: field >> shift)) } }
+        for field in fields {
+            for shift in [0, 8, 16, 24] { payload.append(UInt8(truncatingIfNeeded: field >> shift)) }
+        }
         add(RING_KIND_ATTACH, payload)
     }
 

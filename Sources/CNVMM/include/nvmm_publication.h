@@ -41,8 +41,8 @@ struct nvmm_publication {
 #define NVMM_TRACER_LEVEL_SYMBOL "vmtrace_level"
 typedef int nvmm_tracer_level(void);
 
-/// Takes a record of a kind RING_KIND_TOLD_* of <ring_records.h>, `head` and `body` one after the other. The first is a header; from then on the
-/// tracer leaves the telling to the library. One call at a time.
+/// Takes a record of a kind RING_KIND_TOLD_* of <ring_records.h>, `head` and `body` one after the other. The first is
+/// a header; from then on the tracer leaves the telling to the library. One call at a time.
 /// Returns 0 where the record was lost, or is not wanted any more.
 #define NVMM_TRACER_TELL_SYMBOL "vmtrace_tell"
 typedef int nvmm_tracer_tell(

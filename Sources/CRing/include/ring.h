@@ -211,8 +211,9 @@ bool ring_reader_open(struct ring_reader *reader, void *memory, uint64_t bytes);
 /// `*is_damaged` set, where the lane holds something that no writer writes.
 const struct ring_record *ring_next(struct ring_reader *reader, uint32_t lane, bool *is_damaged);
 
-/// As ring_next, in copies that the client cannot change any more: `*header`, with `payload_bytes` checked to lie within
-/// the record. Returns where that many bytes of payload stand, which the client may still change; NULL as ring_next.
+/// As ring_next, in copies that the client cannot change any more: `*header`, with `payload_bytes` checked to lie
+/// within the record. Returns where that many bytes of payload stand, which the client may still change; NULL as
+/// ring_next.
 const void *ring_peek(struct ring_reader *reader, uint32_t lane, struct ring_record *header, bool *is_damaged);
 
 /// Gives back the record that ring_next or ring_peek returned last for this lane.

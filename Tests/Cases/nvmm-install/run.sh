@@ -8,6 +8,8 @@
 build "$ROOT/Samples/clients/hello.c" hello
 alone ./hello
 echo "libraries of Swift: $(LD_LIBRARY_PATH="$prefix/lib" ldd hello | grep -c -i swift)"
+echo "those of the shim: $(ldd prefix/lib/libvmtrace.so | grep -c -i swift), beside tracectl" \
+    "$(ldd "$(dirname "$(command -v tracectl)")/libvmtrace.so" | grep -c -i swift)"
 nm -D --defined-only prefix/lib/libnvmm.so.2 | awk '{ sub(/@.*/, "", $3); print $3 }' | grep '^nvmm_' | sort -u >exported
 grep -o 'int nvmm_[a-z_]*(' prefix/include/nvmm.h | sed 's/int //; s/(//' | sort -u >declared
 comm -3 exported declared

@@ -17,7 +17,7 @@ for client in hello lapic twocpus; do
     [ "$client" = lapic ] || cmp alone.txt recorded.txt
     NVMM_TRACE=$client-library.vmtrace "./built/$client" >/dev/null
     VMTRACE_RAW=$client.raw VMTRACE_LEVEL=replay LD_PRELOAD=$shim "./built/$client" >/dev/null
-    tracectl import "$client.raw" -o "$client-import.vmtrace" | sed 's/ [0-9]* exits/ exits/'
+    tracectl import "$client.raw" -o "$client-import.vmtrace" | sed '1s/ [0-9]* exits/ exits/'
     for way in preload library import; do
         trace=$client-$way.vmtrace
         echo "$way: $(tracectl replay "$trace" | first), $(stat -c %a "$trace")"
