@@ -45,7 +45,11 @@ final class Library: @unchecked Sendable {
             options.parameters = [
                 .init(key: TraceHeader.Parameter.sliceInstructions, value: "\(TurnTakingVCPU.sliceInstructions)")
             ]
-            if Self.environment("NVMM_TRACE_LEVEL") == "exits" { options.level = .exits }
+            switch Self.environment("NVMM_TRACE_LEVEL") {
+            case "exits": options.level = .exits
+            case "client": options.level = .client
+            default: break
+            }
             if let every = Self.environment("NVMM_TRACE_KEYFRAME_EVERY").flatMap({ UInt64($0) }), every > 0 {
                 options.keyframeEverySteps = every
             }

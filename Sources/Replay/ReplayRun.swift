@@ -91,6 +91,8 @@ final class ReplayRun {
             if write.isRawStore { report.rawStoreCount += 1 }
             if gap == nil { try machine.apply(write) }
         case .call: history.append(event, at: position)
+        // What the replay's own guest does: the registers after the step and the pages at keyframes tell of it.
+        case .guestWrite: break
         }
     }
 }

@@ -201,6 +201,13 @@ import Synchronization
         appendBytes(bytes)
     }
 
+    /// - Parameter bytes: as for ``appendWrite(object:offset:bytes:isRawStore:)``.
+    func appendGuestWrite(object: UInt32, offset: Int, bytes: RawSpan) {
+        unsafe next[1] = UInt64(RecordType.guestWrite.rawValue) | UInt64(object) &<< 32
+        unsafe next[2] = UInt64(bitPattern: Int64(offset))
+        appendBytes(bytes)
+    }
+
     func append(type: RecordType, bytes: RawSpan) {
         unsafe next[1] = UInt64(type.rawValue)
         unsafe next[2] = 0
@@ -241,6 +248,7 @@ enum RecordType: UInt8 {
     case advance = 4
     case machine = 5
     case loss = 6
+    case guestWrite = 7
 }
 
 enum RowFlags {
