@@ -26,6 +26,8 @@ public enum ReplayError: Error, Equatable, Sendable {
     /// The backend refused what the recorded one did.
     case machineRefused(MachineError, step: UInt64)
     case vcpuRefused(VCPUError, step: UInt64)
+    /// The copy that ``TraceFiller`` makes cannot be written.
+    case write(TraceWriteError)
     /// Two machines are in the trace, or the backend offers none.
     case keyframeExpected(step: UInt64)
 }

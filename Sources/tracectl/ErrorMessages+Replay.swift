@@ -28,6 +28,7 @@ func sentence(for error: ReplayError) -> String {
         return "asks for \(sized(byteCount)) of guest memory, and the limit is \(sized(limit)): it is damaged"
     case .machineRefused(let error, let step): return "cannot go on at step \(step): \(sentence(for: error))"
     case .vcpuRefused(let error, let step): return "cannot go on at step \(step): \(sentence(for: error))"
+    case .write(let error): return sentence(for: error)
     case .keyframeExpected(let step): return "lacks the keyframe at step \(step): start with --from at another one"
     }
 }
