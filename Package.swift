@@ -61,7 +61,7 @@ let package = Package(
         .target(
             name: "LibNVMM",
             dependencies: [
-                "Assists", "CNVMM", "NVMM", "SoftBackend", "TraceFile", "Tracer",
+                "Assists", "CNVMM", "NVMM", "Replay", "SoftBackend", "TraceFile", "Tracer",
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: strict),

@@ -18,6 +18,8 @@ final class Library: @unchecked Sendable {
     private let lock = PlainLock()
     private var backend: (any Backend)?
     private var recorder: Recorder?
+    /// Where the backend answers from a trace.
+    private var recorded: RecordedClient?
     /// By machine number, which is one of all processes. The lowest free one is given out.
     private var machines: [ClientMachine?] = Array(repeating: nil, count: machinesMax)
 
@@ -28,13 +30,28 @@ final class Library: @unchecked Sendable {
         try lock.during { () throws(ErrorNumber) in
             guard backend == nil else { return }
             let name = Self.environment("NVMM_BACKEND") ?? "soft"
+            if name == "recorded" { return try answerFromRecording() }
             guard name == "soft" else {
-                Self.warn("NVMM_BACKEND=\(name): no such backend here; the one there is: soft")
+                Self.warn("NVMM_BACKEND=\(name): no such backend here; there are soft and recorded")
                 throw ErrorNumber(ENXIO)
             }
             backend = SoftBackend()
             if let path = Self.environment("NVMM_TRACE"), !path.isEmpty { record(to: path) }
         }
+    }
+
+    /// Lock held.
+    private func answerFromRecording() throws(ErrorNumber) {
+        let path = Self.environment("NVMM_RECORDING") ?? ""
+        do {
+            let client = try RecordedClient(recording: path, report: Self.environment("NVMM_REPLAY_REPORT"))
+            recorded = client
+            backend = client.backend
+        } catch {
+            Self.warn("NVMM_RECORDING=\(path): cannot answer from this trace: \(error)")
+            throw ErrorNumber(ENXIO)
+        }
+        atexit { Library.shared.recorded?.finish() }
     }
 
     private func record(to path: String) {
@@ -68,7 +85,7 @@ final class Library: @unchecked Sendable {
     private func finishTrace() {
         let (recorder, machines) = lock.during { (self.recorder, self.machines) }
         guard let recorder else { return }
-        for machine in machines { machine?.machine.turns.take() }
+        for machine in machines { machine?.turnTaking?.turns.take() }
         do throws(TraceWriteError) {
             let grade = try recorder.finish().grade
             for reason in grade.reasons {
@@ -95,11 +112,10 @@ final class Library: @unchecked Sendable {
             let first = registry.folder == nil ? machines.firstIndex { $0 == nil } ?? Self.machinesMax : 0
             guard let claim = registry.claim(from: UInt32(first)) else { throw ErrorNumber(ENOBUFS) }
             do throws(ErrorNumber) {
+                let plain = try mapping { () throws(MachineError) in try backend.createMachine() }
                 let machine = ClientMachine(
                     id: claim.id, registered: claim.file, in: registry,
-                    machine: TurnTakingMachine(
-                        try mapping { () throws(MachineError) in try backend.createMachine() }),
-                    capability: backend.capability)
+                    machine: recorded == nil ? TurnTakingMachine(plain) : plain, capability: backend.capability)
                 machines[Int(claim.id)] = machine
                 return machine
             } catch {
