@@ -121,6 +121,7 @@ let package = Package(
             dependencies: [
                 "NVMM", "ReferenceVMM", "Replay", "SoftBackend", "TestSupport", "TraceFile",
                 "TraceTestSupport", "Tracer",
+                .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: strict),
         .testTarget(
