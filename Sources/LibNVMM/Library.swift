@@ -48,7 +48,7 @@ final class Library: @unchecked Sendable {
             recorded = client
             backend = client.backend
         } catch {
-            Self.warn("NVMM_RECORDING=\(path): cannot answer from this trace: \(error)")
+            Self.warn("NVMM_RECORDING=\(path): cannot answer from this trace: \(RecordedClient.describe(error))")
             throw ErrorNumber(ENXIO)
         }
         atexit { Library.shared.recorded?.finish() }

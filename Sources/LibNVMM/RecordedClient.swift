@@ -25,6 +25,15 @@ final class RecordedClient: @unchecked Sendable {
         self.report = report
     }
 
+    static func describe(_ error: any Error) -> String {
+        switch error {
+        case ReplayError.guestWritesMissing: "it lacks what the guest wrote to memory, which `tracectl fill` adds"
+        case TraceError.io(let call, let number):
+            unsafe strerror(number).map { unsafe "\(call): \(String(cString: $0))" } ?? "\(call)"
+        default: "\(error)"
+        }
+    }
+
     /// At the end of the process.
     func finish() { report.write(backend.finish()) }
 

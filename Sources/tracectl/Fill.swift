@@ -38,7 +38,7 @@ struct Fill: ParsableCommand {
             do {
                 return try fill(reader)
             } catch ReplayError.write(let error) {
-                throw Trouble(path: part, cause: error)
+                throw Trouble(path: output, cause: error)
             }
         }
         guard report.isClean else {
