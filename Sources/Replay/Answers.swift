@@ -282,7 +282,8 @@ extension Answers {
             switch event {
             case .call, .keyframe, .machine(.destroy): break
             case .loss: fail(.eventsMissing(step: position))
-            case .machine(.advanceClock(let ticks)) where options.clock == .taken: clock_ &+= ticks
+            // The clock gets there with the step; the client, which has not come so far, must not see it earlier.
+            case .machine(.advanceClock) where options.clock == .taken: break
             case .machine, .step: ahead = event
             case .memoryWrite(let write):
                 history.append(event, at: position)
@@ -306,9 +307,12 @@ extension Answers {
             : .outsideObject(ordinal: write.object, offset: write.offset, step: position)
     }
 
+    /// The client wants a machine that the recording knows nothing of.
+    func refuseSecondMachine() { lock.during { if !isOver { fail(.secondMachine(step: position)) } } }
+
     private func fail(_ error: ReplayError) {
         failure_ = error
-        report_.trouble = "\(error)"
+        report_.trouble = ClientReport.words(error)
         options.didDiffer(report_)
         lock.wakeAll()
     }

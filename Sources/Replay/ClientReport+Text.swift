@@ -26,6 +26,18 @@ extension ClientDifference {
 }
 
 extension ClientReport {
+    /// What stands in ``trouble``. The error itself cannot cross to another process.
+    static func words(_ error: ReplayError) -> String {
+        switch error {
+        case .secondMachine(let step): "the client makes a second machine before step \(step), and a trace is of one"
+        case .eventsMissing(let step): "events were lost before step \(step)"
+        case .unknownObject(let ordinal, let step): "memory object \(ordinal) does not exist at step \(step)"
+        case .outsideObject(let ordinal, let offset, let step):
+            "a write at step \(step) lies outside memory object \(ordinal), at offset \(offset)"
+        default: "\(error)"
+        }
+    }
+
     /// One JSON object. Written by hand: the library in the client's process carries no encoder.
     public var json: String {
         var parts = [

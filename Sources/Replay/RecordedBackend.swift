@@ -73,9 +73,13 @@ public final class RecordedBackend: Backend {
     public var processorModel: String { header.processorModel }
     public var cpuidTable: [CPUIDEntry] { header.cpuidTable }
 
-    /// - Throws: ``MachineError/tooMany(limit:)`` for a second machine: a trace is of one.
+    /// - Throws: ``MachineError/tooMany(limit:)`` for a second machine: a trace is of one, and nothing can be said of
+    ///   what the client does from there on.
     public func createMachine() throws(MachineError) -> any Machine {
-        guard !hasMachine else { throw .tooMany(limit: 1) }
+        guard !hasMachine else {
+            answers.refuseSecondMachine()
+            throw .tooMany(limit: 1)
+        }
         let machine = try memory.createMachine()
         hasMachine = true
         return RecordedMachine(machine, answers: answers)

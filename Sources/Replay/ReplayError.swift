@@ -30,6 +30,8 @@ public enum ReplayError: Error, Equatable, Sendable {
     case guestWritesMissing(RecordLevel)
     /// Events were lost before the recorder could take them.
     case eventsMissing(step: UInt64)
+    /// The client made a second machine, of which the trace holds nothing.
+    case secondMachine(step: UInt64)
     /// The copy that ``TraceFiller`` makes cannot be written.
     case write(TraceWriteError)
     /// Two machines are in the trace, or the backend offers none.

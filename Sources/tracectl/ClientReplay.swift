@@ -16,11 +16,16 @@ struct ClientReplay {
     ///   be said.
     func run() throws {
         Interruption.watch()
-        let level = try about(trace.text) { try TraceReader(path: trace.path).header.level }
-        guard level == .client else { throw Trouble(path: trace.text, cause: ReplayError.guestWritesMissing(level)) }
+        try about(trace.text) {
+            let reader = try TraceReader(path: trace.path)
+            let level = reader.header.level
+            guard level == .client else { throw ReplayError.guestWritesMissing(level) }
+            guard reader.totals.stepCount > 0 else { throw ReplayError.noSteps }
+        }
         let (status, report) = try runClient()
         if let trouble = report.trouble {
-            throw Trouble(path: trace.text, cause: PlainTrouble(sentence: "could not be read on: \(trouble)"))
+            let sentence = "could not be replayed into the client: \(trouble)"
+            throw Trouble(path: trace.text, cause: PlainTrouble(sentence: sentence))
         }
         let verdict = ClientVerdict(identical: report.isIdentical, clientStatus: status, report: report)
         StandardError.write(writesJSON ? try StableJSON.text(verdict) + "\n" : text(of: verdict))

@@ -34,6 +34,8 @@ func sentence(for error: ReplayError) -> String {
     case .guestWritesMissing:
         return "lacks what the guest wrote to memory: tracectl fill adds it, or record it with --level client"
     case .eventsMissing(let step): return "lost events before step \(step): nothing can be said of what comes after"
+    case .secondMachine(let step):
+        return "is of one machine, and the client makes a second one before step \(step)"
     case .write(let error): return sentence(for: error)
     case .keyframeExpected(let step): return "lacks the keyframe at step \(step): start with --from at another one"
     }

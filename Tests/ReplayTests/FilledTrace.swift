@@ -48,6 +48,14 @@ final class DamagedTrace {
         reader = try TraceReader(path: FilePath(url.path))
     }
 
+    /// What a writer makes of these events.
+    init(events: [TraceEvent], header: TraceHeader) throws {
+        let writer = try TraceWriter(.file(FilePath(url.path)), header: header)
+        for event in events { try writer.append(event) }
+        _ = try writer.finish()
+        reader = try TraceReader(path: FilePath(url.path))
+    }
+
     deinit { try? FileManager.default.removeItem(at: url) }
 }
 

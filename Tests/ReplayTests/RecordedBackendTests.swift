@@ -1,5 +1,6 @@
 import NVMM
 import Replay
+import SoftBackend
 import TestSupport
 import Testing
 import TraceFile
@@ -21,9 +22,9 @@ import Tracer
 
     /// Runs `body` on answers from the trace. What it throws is what a client meets after a difference.
     private func answer(
-        _ trace: RecordedTrace, _ body: (ToyClient) throws -> Void
+        _ trace: RecordedTrace, memory: any Backend = ToyBackend(), _ body: (ToyClient) throws -> Void
     ) throws -> (report: ClientReport, error: (any Error)?) {
-        let backend = try RecordedBackend(trace.reader, memory: ToyBackend())
+        let backend = try RecordedBackend(trace.reader, memory: memory)
         let client = try ToyClient(on: backend)
         client.budgets = [nil, nil, 3]
         do {
@@ -300,6 +301,34 @@ import Tracer
         #expect(try decoded(report.json) == report)
     }
 
+    @Test func `a second machine is trouble, not a verdict`() throws {
+        let backend = try RecordedBackend(try record().reader, memory: ToyBackend())
+        _ = try ToyClient(on: backend)
+        #expect(throws: MachineError.tooMany(limit: 1)) { try backend.createMachine() }
+        #expect(backend.failure == .secondMachine(step: 0))
+        #expect(backend.finish().difference == nil)
+        #expect(!backend.report.isIdentical)
+    }
+
+    @Test func `state that is read and committed whole is what was recorded, the counter of time too`() throws {
+        // Read behind a halt, whose advance of the clock stands in the trace before the next run.
+        func act(_ client: ToyClient) throws {
+            client.vector = nil
+            client.beforeRun = { client in
+                try client.vcpu.getState(.all)
+                client.vcpu.setState(.all)
+            }
+            try client.run(40)
+        }
+        let trace = try RecordedTrace(RecorderOptions(level: .client), on: SoftBackend()) { try act($0) }
+        let (report, _) = try answer(trace, memory: SoftBackend()) { client in
+            client.budgets = []
+            try act(client)
+        }
+        #expect(report.difference?.text == nil)
+        #expect(report.isIdentical)
+    }
+
     // MARK: - Threads
 
     @Test func `a call that another thread makes is waited for, and reported when it does not come`() throws {
@@ -314,6 +343,32 @@ import Tracer
     }
 
     // MARK: - Damage
+
+    @Test func `what no recorder writes ends in an error that names the place`() throws {
+        let map = TraceEvent.machine(.hvaMap(object: 0, byteCount: 4096))
+        func failure(_ event: TraceEvent) throws -> ReplayError? {
+            var header = try record(steps: 1).reader.header
+            header.level = .client
+            let made = try DamagedTrace(events: [map, event], header: header)
+            let backend = try RecordedBackend(made.reader, memory: ToyBackend())
+            _ = try backend.createMachine().hvaMap(byteCount: 4096)
+            let report = backend.finish()
+            #expect(!report.isIdentical)
+            #expect(report.trouble != nil)
+            return backend.failure
+        }
+        let bytes: [UInt8] = [1, 2]
+        #expect(
+            try failure(.guestWrite(MemoryWrite(object: 7, offset: 0, bytes: bytes)))
+                == .unknownObject(ordinal: 7, step: 0))
+        #expect(
+            try failure(.guestWrite(MemoryWrite(object: 0, offset: 4095, bytes: bytes)))
+                == .outsideObject(ordinal: 0, offset: 4095, step: 0))
+        #expect(
+            try failure(.memoryWrite(MemoryWrite(object: 0, offset: 1 << 62, bytes: bytes)))
+                == .outsideObject(ordinal: 0, offset: 1 << 62, step: 0))
+        #expect(try failure(.loss(Loss(eventCount: 3, reason: "ring full"))) == .eventsMissing(step: 0))
+    }
 
     @Test func `a damaged recording ends in an error, never in a trap`() throws {
         let trace = try record(steps: 12)

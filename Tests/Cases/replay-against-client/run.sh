@@ -25,6 +25,11 @@ for client in hello lapic twocpus; do
     rm -f plain.vmtrace
 done
 
+# All state read and committed back at each exit, the time-stamp counter too.
+build "$ROOT/Tests/CNVMM/qemu_sequence.c" sequence
+NVMM_TRACE=sequence.vmtrace NVMM_TRACE_LEVEL=client ./sequence >/dev/null
+against sequence.vmtrace sequence
+
 # changed NAME CLIENT SED-COMMAND: a client with a deliberate mistake
 changed() {
     echo "== $1"
