@@ -73,7 +73,7 @@ let package = Package(
         .target(
             name: "LibNVMM",
             dependencies: [
-                "Assists", "CClientThreads", "CNVMM", "NVMM", "SoftBackend", "TraceFile", "Tracer",
+                "Assists", "CClientThreads", "CNVMM", "NVMM", "Replay", "SoftBackend", "TraceFile", "Tracer",
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: strict),
@@ -133,6 +133,7 @@ let package = Package(
             dependencies: [
                 "NVMM", "ReferenceVMM", "Replay", "SoftBackend", "TestSupport", "TraceFile",
                 "TraceTestSupport", "Tracer",
+                .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: strict),
         .testTarget(

@@ -309,7 +309,7 @@ def read_header(payload):
     for _ in range(reader.varint()):
         reader.string()
     return {"tool": reader.string(), "backend": reader.string(), "processor": reader.string(),
-            "level": ["exits", "replay"][reader.byte()], "time": reader.byte() & 1}
+            "level": ["exits", "replay", "client"][reader.byte()], "time": reader.byte() & 1}
 
 
 def main():

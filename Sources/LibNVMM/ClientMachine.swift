@@ -7,7 +7,7 @@ import NVMM
 /// What libnvmm knows of a machine beyond its backend: which host addresses are registered, and which GPAs show them.
 final class ClientMachine: @unchecked Sendable {
     let id: UInt32
-    let machine: TurnTakingMachine
+    let machine: any Machine
     let capability: Capability
     /// Seconds since 1970.
     let creationTime: time_t
@@ -35,7 +35,7 @@ final class ClientMachine: @unchecked Sendable {
 
     /// - Parameter registered: what ``MachineRegistry/claim(from:)`` gave with the number.
     init(
-        id: UInt32, registered: Int32, in registry: MachineRegistry, machine: TurnTakingMachine, capability: Capability
+        id: UInt32, registered: Int32, in registry: MachineRegistry, machine: any Machine, capability: Capability
     ) {
         self.id = id
         self.registered = registered
@@ -45,6 +45,9 @@ final class ClientMachine: @unchecked Sendable {
         creationTime = time(nil)
         publish()
     }
+
+    /// The machine where its threads take turns: not where the turns are recorded ones.
+    var turnTaking: TurnTakingMachine? { machine as? TurnTakingMachine }
 
     /// Lock held, or not yet shared.
     private func publish() { registry.publish(described, in: registered) }

@@ -7,7 +7,7 @@ import NVMM
 /// The library's side of a VCPU. Everything that the client reads stands in the comm page or in its own structure.
 final class ClientVCPU: @unchecked Sendable {
     let vcpu: any VCPU
-    private let machine: TurnTakingMachine
+    private let machine: any Machine
     /// Held through a run: whoever else wants the VCPU waits until it returns.
     private let lock = PlainLock()
     private var lastExit = VCPUExit()
@@ -15,7 +15,7 @@ final class ClientVCPU: @unchecked Sendable {
     private var haltedSince: ContinuousClock.Instant?
     private var publication: Publication
 
-    init(_ vcpu: any VCPU, machine: TurnTakingMachine) {
+    init(_ vcpu: any VCPU, machine: any Machine) {
         self.vcpu = vcpu
         self.machine = machine
         publication = Publication(vcpu.commPage)

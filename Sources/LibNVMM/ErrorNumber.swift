@@ -29,6 +29,7 @@ struct ErrorNumber: Error {
             case .badEvent, .contradictoryCPUIDMask, .unsupportedConfiguration, .privateStateRefused: EINVAL
             case .tooManyCPUIDRules: ENOBUFS
             case .destroyed: ENOENT
+            case .notAsRecorded: ECANCELED
             }
     }
 

@@ -21,6 +21,8 @@ final class Library: @unchecked Sendable {
     private var hasChosenRecorder = false
     /// A preloaded tracer records: it says what the trace is good for.
     private var isToldToTracer = false
+    /// Where the backend answers from a trace.
+    private var recorded: RecordedClient?
     /// By machine number, which is one of all processes. The lowest free one is given out.
     private var machines: [ClientMachine?] = Array(repeating: nil, count: machinesMax)
 
@@ -31,12 +33,27 @@ final class Library: @unchecked Sendable {
         try lock.during { () throws(ErrorNumber) in
             guard backend == nil else { return }
             let name = Self.environment("NVMM_BACKEND") ?? "soft"
+            if name == "recorded" { return try answerFromRecording() }
             guard name == "soft" else {
-                Self.warn("NVMM_BACKEND=\(name): no such backend here; the one there is: soft")
+                Self.warn("NVMM_BACKEND=\(name): no such backend here; there are soft and recorded")
                 throw ErrorNumber(ENXIO)
             }
             backend = SoftBackend()
         }
+    }
+
+    /// Lock held.
+    private func answerFromRecording() throws(ErrorNumber) {
+        let path = Self.environment("NVMM_RECORDING") ?? ""
+        do {
+            let client = try RecordedClient(recording: path, report: Self.environment("NVMM_REPLAY_REPORT"))
+            recorded = client
+            backend = client.backend
+        } catch {
+            Self.warn("NVMM_RECORDING=\(path): cannot answer from this trace: \(RecordedClient.describe(error))")
+            throw ErrorNumber(ENXIO)
+        }
+        atexit { Library.shared.recorded?.finish() }
     }
 
     /// At the first machine, since a preloaded tracer begins only once `nvmm_init` has returned. Lock held.
@@ -80,7 +97,11 @@ final class Library: @unchecked Sendable {
         guard let plain = backend else { return }
         do throws(TraceWriteError) {
             var options = recorderOptions
-            if Self.environment("NVMM_TRACE_LEVEL") == "exits" { options.level = .exits }
+            switch Self.environment("NVMM_TRACE_LEVEL") {
+            case "exits": options.level = .exits
+            case "client": options.level = .client
+            default: break
+            }
             var writing = TraceWriterOptions()
             writing.durable = Self.environment("NVMM_TRACE_DURABLE") == "1"
             let recorder = try Recorder(.file(.init(path)), of: plain, options: options, writerOptions: writing)
@@ -97,11 +118,11 @@ final class Library: @unchecked Sendable {
         let (recorder, machines) = lock.during { (self.recorder, self.machines) }
         guard let recorder else { return }
         for machine in machines {
-            machine?.machine.turns.take()
-            machine?.machine.gate.close {}
+            machine?.turnTaking?.turns.take()
+            machine?.turnTaking?.gate.close {}
         }
         // What the client still stores on its way out is not part of the trace, and must not wait.
-        defer { for machine in machines { machine?.machine.gate.open() } }
+        defer { for machine in machines { machine?.turnTaking?.gate.open() } }
         do throws(TraceWriteError) {
             let grade = try recorder.finish().grade
             for reason in grade.reasons where !isToldToTracer {
@@ -130,11 +151,13 @@ final class Library: @unchecked Sendable {
             let first = registry.folder == nil ? machines.firstIndex { $0 == nil } ?? Self.machinesMax : 0
             guard let claim = registry.claim(from: UInt32(first)) else { throw ErrorNumber(ENOBUFS) }
             do throws(ErrorNumber) {
+                let plain = try mapping { () throws(MachineError) in try backend.createMachine() }
                 let machine = ClientMachine(
                     id: claim.id, registered: claim.file, in: registry,
-                    machine: TurnTakingMachine(
-                        try mapping { () throws(MachineError) in try backend.createMachine() },
-                        mayRunConcurrently: recorder.map { $0.options.level == .exits } ?? true),
+                    machine: recorded == nil
+                        ? TurnTakingMachine(
+                            plain, mayRunConcurrently: recorder.map { $0.options.level == .exits } ?? true)
+                        : plain,
                     capability: backend.capability)
                 machines[Int(claim.id)] = machine
                 return machine

@@ -26,7 +26,8 @@ import Tracer
         let level = unsafe unsafeBitCast(levelSymbol, to: (@convention(c) () -> Int32).self)()
         guard level > 0 else { return nil }
         return unsafe PreloadedTracer(
-            level: level == 1 ? .exits : .replay, tellFunction: unsafeBitCast(tellSymbol, to: Tell.self))
+            level: level == 1 ? .exits : level == 2 ? .replay : .client,
+            tellFunction: unsafeBitCast(tellSymbol, to: Tell.self))
     }
 
     /// What a recorder writes to; nil where the tracer leaves the library out.

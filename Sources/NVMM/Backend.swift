@@ -246,5 +246,7 @@ public enum VCPUError: Error, Equatable, Sendable {
     case contradictoryCPUIDMask(leaf: UInt32)
     case unsupportedConfiguration
     case destroyed
+    /// The backend answers from a recording, and the client did not do as recorded (ECANCELED).
+    case notAsRecorded
     case privateStateRefused(String)
 }

@@ -52,7 +52,7 @@ public struct Divergence: Hashable, Encodable, Sendable {
 }
 
 /// One value on both sides. `-` stands where a side has none.
-public struct ComparedField: Hashable, Encodable, Sendable {
+public struct ComparedField: Hashable, Codable, Sendable {
     public var name: String
     public var expected: String
     public var actual: String
@@ -111,7 +111,7 @@ public struct MemoryDifference: Hashable, Encodable, Sendable {
 }
 
 /// An event shortly before a divergence.
-public struct RecentEvent: Hashable, Encodable, Sendable {
+public struct RecentEvent: Hashable, Codable, Sendable {
     /// Steps before it.
     public var step: UInt64
     public var text: String

@@ -40,7 +40,7 @@ extension Divergence {
     }
 
     /// Both sides in columns; `*` marks what differs.
-    private static func table(_ fields: [ComparedField]) -> [String] {
+    static func table(_ fields: [ComparedField]) -> [String] {
         let nameWidth = max(fields.map(\.name.count).max() ?? 0, 5)
         let valueWidth = max(fields.map(\.expected.count).max() ?? 0, 8)
         var lines = ["  " + "field".padded(nameWidth) + "  " + "expected".padded(valueWidth) + "  actual"]

@@ -11,6 +11,7 @@ public enum EventText {
         case .machine(let event): line(event)
         case .memoryWrite(let write):
             line(write)
+        case .guestWrite(let write): "guest " + line(write)
         case .call(let call): line(call)
         case .step(let step): line(step)
         case .keyframe(let keyframe): "keyframe after \(keyframe.stepCount) steps, clock \(keyframe.clock)"

@@ -141,7 +141,7 @@ extension FaultLocator {
                     try execute(step, position)
                     if position == end { return nil }
                     position &+= 1
-                case .call: break
+                case .call, .guestWrite: break
                 case .loss: return nil
                 }
             }

@@ -26,6 +26,14 @@ public enum ReplayError: Error, Equatable, Sendable {
     /// The backend refused what the recorded one did.
     case machineRefused(MachineError, step: UInt64)
     case vcpuRefused(VCPUError, step: UInt64)
+    /// The trace lacks what the guest wrote to memory: record with level `client`, or fill it.
+    case guestWritesMissing(RecordLevel)
+    /// Events were lost before the recorder could take them.
+    case eventsMissing(step: UInt64)
+    /// The client made a second machine, of which the trace holds nothing.
+    case secondMachine(step: UInt64)
+    /// The copy that ``TraceFiller`` makes cannot be written.
+    case write(TraceWriteError)
     /// Two machines are in the trace, or the backend offers none.
     case keyframeExpected(step: UInt64)
 }

@@ -192,6 +192,14 @@ extension ReplayMachine {
         }
     }
 
+    /// Pages of an object that the guest wrote since the last call; ``takeTouchedPages(of:)`` has them still.
+    func takeGuestPages(of ordinal: UInt32) -> [Int] {
+        guard let object = objects[ordinal] else { return [] }
+        let pages = machine.takeDirtyPages(of: object)
+        if !pages.isEmpty { written[ordinal, default: []].formUnion(pages) }
+        return pages
+    }
+
     /// Pages of an object that guest or events wrote since the last call.
     func takeTouchedPages(of ordinal: UInt32) -> Set<Int> {
         guard let object = objects[ordinal] else { return [] }

@@ -24,14 +24,17 @@ final class ReplayRun {
     private var clockSkew: UInt64 = 0
     private var history: EventHistory
     private var isEnded = false
+    private let observer: (any ReplayObserver)?
 
     init(
-        _ reader: TraceReader, backend: any Backend, reference: (any Backend)?, options: ReplayOptions
+        _ reader: TraceReader, backend: any Backend, reference: (any Backend)?, options: ReplayOptions,
+        observer: (any ReplayObserver)? = nil
     ) throws(ReplayError) {
         self.reader = reader
         self.backend = backend
         self.reference = reference
         self.options = options
+        self.observer = observer
         machine = try ReplayMachine(on: backend, memoryBytesMax: options.memoryBytesMax)
         history = EventHistory(capacity: options.historyCount)
         startKeyframe =
@@ -54,6 +57,9 @@ final class ReplayRun {
             }
             isFirst = false
             try execute(event)
+            if let observer, report.divergence == nil, gap == nil, !isEnded {
+                try observer.didExecute(event, on: machine)
+            }
             if case .step = event, (position &- report.firstStep) % 4096 == 0 { progress(here) }
         }
         if position == 0, options.from == 0, report.divergence == nil { throw .noSteps }
@@ -91,6 +97,8 @@ final class ReplayRun {
             if write.isRawStore { report.rawStoreCount += 1 }
             if gap == nil { try machine.apply(write) }
         case .call: history.append(event, at: position)
+        // What the replay's own guest does: the registers after the step and the pages at keyframes tell of it.
+        case .guestWrite: break
         }
     }
 }

@@ -34,11 +34,17 @@ public struct Replayer {
     /// - Throws: ``ReplayError`` where the trace cannot be replayed here at all. A difference is a result.
     public func run(progress: (ReplayProgress) -> Void = { _ in }) throws(ReplayError) -> ReplayReport {
         try checkHeader()
-        let run = try ReplayRun(reader, backend: backend, reference: reference, options: options)
+        return try run(observer: nil, progress: progress)
+    }
+
+    func run(
+        observer: (any ReplayObserver)?, progress: (ReplayProgress) -> Void
+    ) throws(ReplayError) -> ReplayReport {
+        let run = try ReplayRun(reader, backend: backend, reference: reference, options: options, observer: observer)
         return try run.run(progress: progress)
     }
 
-    private func checkHeader() throws(ReplayError) {
+    func checkHeader() throws(ReplayError) {
         let header = reader.header
         guard header.level != .exits else { throw .exitsLevel }
         if let to = options.to, options.from >= to { throw .noSuchStep(options.from) }

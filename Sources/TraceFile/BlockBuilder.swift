@@ -6,6 +6,7 @@ import NVMM
 enum GapItem {
     case call(CallRecord)
     case memoryWrite(object: UInt32, offset: Int, bytes: Range<Int>, isRawStore: Bool)
+    case guestWrite(object: UInt32, offset: Int, bytes: Range<Int>)
     case advance(ticks: UInt64)
     case machine(Range<Int>)
     case loss(Range<Int>)
@@ -22,6 +23,8 @@ enum PatternOp {
     static let otherVCPU: UInt64 = 64
     /// For a memory write: bit 3, found by comparing pages.
     static let rawStore: UInt64 = 8
+    /// For a memory write: bit 4, by the guest, in the step before.
+    static let byGuest: UInt64 = 16
 }
 
 /// Flags of an input tuple.
@@ -145,13 +148,12 @@ struct BlockBuilder {
                 summary.calls[Int(call.kind.rawValue) * 2 + Int(call.cost.rawValue)] += 1
             case .memoryWrite(let object, let offset, let bytes, let isRawStore):
                 items.varint(PatternOp.memoryWrite | (isRawStore ? PatternOp.rawStore : 0))
-                memoryObject.append(UInt64(object))
-                memoryOffset.append(UInt64(bitPattern: Int64(offset)) &- memoryEnd)
-                memoryEnd = UInt64(bitPattern: Int64(offset)) &+ UInt64(bytes.count)
-                memoryLength.append(UInt64(bytes.count))
-                memoryBytes.append(contentsOf: journal.bytes[bytes])
+                addWrite(object: object, offset: offset, bytes: journal.bytes[bytes])
                 summary.memoryWrites += 1
                 summary.memoryWriteBytes += UInt64(bytes.count)
+            case .guestWrite(let object, let offset, let bytes):
+                items.varint(PatternOp.memoryWrite | PatternOp.byGuest)
+                addWrite(object: object, offset: offset, bytes: journal.bytes[bytes])
             case .advance(let ticks):
                 items.varint(PatternOp.advance)
                 advance.append(ticks)
@@ -169,6 +171,14 @@ struct BlockBuilder {
             }
         }
         return patterns.place(of: items.bytes)
+    }
+
+    private mutating func addWrite(object: UInt32, offset: Int, bytes: ArraySlice<UInt8>) {
+        memoryObject.append(UInt64(object))
+        memoryOffset.append(UInt64(bitPattern: Int64(offset)) &- memoryEnd)
+        memoryEnd = UInt64(bitPattern: Int64(offset)) &+ UInt64(bytes.count)
+        memoryLength.append(UInt64(bytes.count))
+        memoryBytes.append(contentsOf: bytes)
     }
 
     /// Events after the last step of the epoch.

@@ -222,7 +222,7 @@ final class BlockDecoder {
         switch op & 7 {
         case PatternOp.call:
             event = .call(try reader.call(op: op, vcpu: vcpu))
-        case PatternOp.memoryWrite: event = try memoryWrite(isRawStore: op & PatternOp.rawStore != 0)
+        case PatternOp.memoryWrite: event = try memoryWrite(op)
         case PatternOp.advance:
             let ticks = try advance.next()
             gapAdvances &+= ticks
@@ -235,7 +235,7 @@ final class BlockDecoder {
         return event
     }
 
-    private func memoryWrite(isRawStore: Bool) throws(TraceError) -> TraceEvent {
+    private func memoryWrite(_ op: UInt64) throws(TraceError) -> TraceEvent {
         let object = try memoryObject.next()
         let offset = memoryEnd &+ (try memoryOffset.next())
         let length = try memoryLength.next()
@@ -243,10 +243,10 @@ final class BlockDecoder {
             throw memoryBytes.failure(.inconsistent)
         }
         memoryEnd = offset &+ length
-        return .memoryWrite(
-            MemoryWrite(
-                object: UInt32(object), offset: Int(offset), bytes: Array(try memoryBytes.slice(Int(length))),
-                isRawStore: isRawStore))
+        let write = MemoryWrite(
+            object: UInt32(object), offset: Int(offset), bytes: Array(try memoryBytes.slice(Int(length))),
+            isRawStore: op & PatternOp.rawStore != 0)
+        return op & PatternOp.byGuest != 0 ? .guestWrite(write) : .memoryWrite(write)
     }
 
     private func step(_ template: StepTemplate) throws(TraceError) -> Step {

@@ -74,6 +74,8 @@ func encodeEpoch(
         case .call(let call): gap.append(.call(call))
         case .memoryWrite(let object, let offset, let range, let isRawStore):
             gap.append(.memoryWrite(object: object, offset: offset, bytes: range, isRawStore: isRawStore))
+        case .guestWrite(let object, let offset, let range):
+            gap.append(.guestWrite(object: object, offset: offset, bytes: range))
         case .advance(let ticks): gap.append(.advance(ticks: ticks))
         case .machine(let range): gap.append(.machine(range))
         case .loss(let range): gap.append(.loss(range))

@@ -51,6 +51,14 @@ public import NVMM
         scratch.withRecords(body)
     }
 
+    /// What the guest wrote, likewise.
+    public func encodeGuestWrite(object: UInt32, offset: Int, bytes: RawSpan, _ body: (RawSpan) -> Void) {
+        precondition(bytes.byteCount <= Self.writeBytesMax, "a write that long is encoded as several")
+        scratch.open(epoch: 1, firstStep: 0)
+        scratch.appendGuestWrite(object: object, offset: offset, bytes: bytes)
+        scratch.withRecords(body)
+    }
+
     public func encode(_ event: MachineEvent, _ body: (RawSpan) -> Void) {
         scratch.open(epoch: 1, firstStep: 0)
         if case .advanceClock(let ticks) = event {
@@ -133,6 +141,9 @@ public struct EventDecoder {
             return .other(
                 .memoryWrite(
                     MemoryWrite(object: object, offset: offset, bytes: Array(bytes[range]), isRawStore: isRawStore)))
+        case .guestWrite(let object, let offset, let range):
+            guard offset >= 0 else { throw .damagedJournal(number: 0, position: 0) }
+            return .other(.guestWrite(MemoryWrite(object: object, offset: offset, bytes: Array(bytes[range]))))
         case .advance(let ticks): return .other(.machine(.advanceClock(ticks: ticks)))
         case .machine(let range):
             var fields = ByteReader(bytes, range: range, place: TracePlace(frame: 0))
@@ -224,9 +235,12 @@ func journalRecords(of events: [TraceEvent]) throws(TraceError) -> [UInt8] {
                 unsafe encoder.encodeWrite(
                     object: write.object, offset: write.offset, bytes: write.bytes.span.bytes,
                     isRawStore: write.isRawStore, append)
+            case .guestWrite(let write) where write.bytes.count <= EventEncoder.writeBytesMax:
+                unsafe encoder.encodeGuestWrite(
+                    object: write.object, offset: write.offset, bytes: write.bytes.span.bytes, append)
             case .machine(let event): encoder.encode(event, append)
             case .loss(let loss): encoder.encode(loss, append)
-            case .memoryWrite, .keyframe: break
+            case .memoryWrite, .guestWrite, .keyframe: break
             }
         }
     } catch {

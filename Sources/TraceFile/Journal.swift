@@ -226,6 +226,13 @@ import Synchronization
         appendBytes(bytes)
     }
 
+    /// - Parameter bytes: as for ``appendWrite(object:offset:bytes:isRawStore:)``.
+    func appendGuestWrite(object: UInt32, offset: Int, bytes: RawSpan) {
+        unsafe end.value.next[1] = UInt64(RecordType.guestWrite.rawValue) | UInt64(object) &<< 32
+        unsafe end.value.next[2] = UInt64(bitPattern: Int64(offset))
+        appendBytes(bytes)
+    }
+
     func append(type: RecordType, bytes: RawSpan) {
         unsafe end.value.next[1] = UInt64(type.rawValue)
         unsafe end.value.next[2] = 0
@@ -266,6 +273,7 @@ enum RecordType: UInt8 {
     case advance = 4
     case machine = 5
     case loss = 6
+    case guestWrite = 7
 }
 
 enum RowFlags {

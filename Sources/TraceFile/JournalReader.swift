@@ -7,6 +7,7 @@ enum JournalRecord {
     case step(StepRow)
     case call(CallRecord)
     case memoryWrite(object: UInt32, offset: Int, bytes: Range<Int>, isRawStore: Bool)
+    case guestWrite(object: UInt32, offset: Int, bytes: Range<Int>)
     case advance(ticks: UInt64)
     case machine(Range<Int>)
     case loss(Range<Int>)
@@ -91,6 +92,10 @@ struct JournalReader {
             record = .memoryWrite(
                 object: UInt32(truncatingIfNeeded: kind >> 32), offset: offset, bytes: range,
                 isRawStore: kind >> 8 & 1 != 0)
+        case .guestWrite:
+            let range = try blob(end: end)
+            guard let offset = Int(exactly: word(at: position + 16)) else { throw damaged }
+            record = .guestWrite(object: UInt32(truncatingIfNeeded: kind >> 32), offset: offset, bytes: range)
         case .advance:
             guard length == 24 else { throw damaged }
             record = .advance(ticks: word(at: position + 16))

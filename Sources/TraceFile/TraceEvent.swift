@@ -6,6 +6,8 @@ public import NVMM
 public enum TraceEvent: Equatable, Sendable {
     case machine(MachineEvent)
     case memoryWrite(MemoryWrite)
+    /// What the guest wrote to memory in the step before: only at level ``RecordLevel/client``.
+    case guestWrite(MemoryWrite)
     case call(CallRecord)
     // Two whole states: in a box, so that events can be passed on and kept at the price of a reference.
     indirect case step(Step)
@@ -44,7 +46,7 @@ public struct GPARange: Hashable, Sendable {
     }
 }
 
-/// Bytes that the VMM or one of its devices put into guest memory.
+/// Bytes that the VMM or one of its devices put into guest memory, or in an event of its own that the guest wrote.
 public struct MemoryWrite: Hashable, Sendable {
     public var object: UInt32
     public var offset: Int

@@ -8,6 +8,8 @@ public enum RecordLevel: UInt8, CaseIterable, Sendable {
     case exits
     /// Also the VMM's writes to memory and keyframes: deterministic replay.
     case replay
+    /// Also what the guest wrote to memory in each step: replay into the VMM, with no processor at all.
+    case client
 }
 
 /// The recording's circumstances. Holds no host name, path, address or time: two recordings of one run are the same

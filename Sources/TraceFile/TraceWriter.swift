@@ -151,6 +151,8 @@ public struct TraceWriterOptions: Hashable, Sendable {
         case .memoryWrite(let write):
             try unsafe appendMemoryWrite(
                 object: write.object, offset: write.offset, bytes: write.bytes.span.bytes, isRawStore: write.isRawStore)
+        case .guestWrite(let write):
+            try unsafe appendGuestWrite(object: write.object, offset: write.offset, bytes: write.bytes.span.bytes)
         case .machine(.advanceClock(let ticks)):
             try room(Journal.advanceBytes).appendAdvance(ticks: ticks)
         case .machine(let machineEvent):
@@ -192,6 +194,17 @@ public struct TraceWriterOptions: Hashable, Sendable {
             try room(Journal.writeBytes(count)).appendWrite(
                 object: object, offset: offset &+ done, bytes: bytes.extracting(done..<done + count),
                 isRawStore: isRawStore)
+            done += count
+        } while done < bytes.byteCount
+    }
+
+    /// Appends bytes that the guest wrote in the step that was appended last.
+    public func appendGuestWrite(object: UInt32, offset: Int, bytes: RawSpan) throws(TraceWriteError) {
+        var done = 0
+        repeat {
+            let count = min(Self.writeBytesMax, bytes.byteCount - done)
+            try room(Journal.writeBytes(count)).appendGuestWrite(
+                object: object, offset: offset &+ done, bytes: bytes.extracting(done..<done + count))
             done += count
         } while done < bytes.byteCount
     }

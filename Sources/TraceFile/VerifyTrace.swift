@@ -141,7 +141,7 @@ extension BlockSummary {
             memoryWriteBytes += UInt64(write.bytes.count)
         case .machine: machineEvents += 1
         case .loss(let loss): lostEvents &+= loss.eventCount
-        case .keyframe: break
+        case .guestWrite, .keyframe: break
         }
     }
 }

@@ -36,7 +36,7 @@ final class MachineRecording {
     init(of inner: any Machine, recorder: Recorder) {
         self.inner = inner
         self.recorder = recorder
-        holdsMemory = recorder.options.level == .replay
+        holdsMemory = recorder.options.level != .exits
     }
 
     deinit {
@@ -64,7 +64,9 @@ extension MachineRecording {
 
     func add(_ object: MemoryObject) {
         recorder.append(.hvaMap(object: object.ordinal, byteCount: object.byteCount))
-        if holdsMemory { ledgers[object.ordinal] = ObjectLedger(object) }
+        if holdsMemory {
+            ledgers[object.ordinal] = ObjectLedger(object, keepsContent: recorder.options.level == .client)
+        }
         chooseChecks()
     }
 
@@ -72,6 +74,16 @@ extension MachineRecording {
         recorder.append(.hvaUnmap(object: object.ordinal))
         ledgers[object.ordinal] = nil
         chooseChecks()
+    }
+
+    /// Each object's table in turn, ascending.
+    func forEachLedger(_ body: (MemoryObject, inout ObjectLedger) -> Void) {
+        for ordinal in ordinals {
+            // Taken out, so that it is changed in place.
+            guard var ledger = ledgers.removeValue(forKey: ordinal) else { continue }
+            body(ledger.object, &ledger)
+            ledgers[ordinal] = ledger
+        }
     }
 
     private func chooseChecks() {
@@ -230,6 +242,7 @@ extension MachineRecording {
         progress.value.guestRanSinceCheck = true
         progress.value.instructionsSinceKeyframe &+= retired ?? 0
         noteWritesDuringRun()
+        logGuestWrites()
         guard progress.value.checksAlways else { return }
         // Now, before the client gets control: a raw store into a page that the guest wrote is then still seen.
         collectGuestDirty()

@@ -25,8 +25,11 @@ struct ObjectLedger {
     private var unstored: PageSet
     /// Written by the client since the last look.
     private var clientWritten: PageSet
+    /// Content as the trace has it, where it holds what the guest writes too.
+    private var shadow: MemoryShadow?
 
-    init(_ object: MemoryObject) {
+    /// - Parameter keepsContent: ``takeGuestChanges(in:)`` will be asked.
+    init(_ object: MemoryObject, keepsContent: Bool = false) {
         self.object = object
         hashes = Array(repeating: .zeroPage, count: object.pageCount)
         names = hashes
@@ -36,6 +39,7 @@ struct ObjectLedger {
         unstored = guestDirty
         clientWritten = guestDirty
         isWatched = object.takeClientWrites() != nil
+        if keepsContent { shadow = MemoryShadow(byteCount: object.byteCount) }
     }
 
     /// Asks the object what the client wrote.
@@ -59,6 +63,7 @@ struct ObjectLedger {
             let isChanged = rehash(page)
             if isChanged || guestDirty.contains(page) || written.contains(page) { found.append(page) }
         }
+        noteLogged(found)
         clientWritten.removeAll()
         return found
     }
@@ -79,6 +84,7 @@ struct ObjectLedger {
     mutating func noteWritten(_ range: Range<Int>) {
         guard !range.isEmpty else { return }
         for page in range.lowerBound / pageBytes...(range.upperBound - 1) / pageBytes { written.insert(page) }
+        shadow?.take(range, from: object)
     }
 
     /// Looks at the pages that guest and logged writes changed.
@@ -95,6 +101,7 @@ struct ObjectLedger {
         for page in candidates where !guestDirty.contains(page) && !written.contains(page) && rehash(page) {
             found.append(page)
         }
+        noteLogged(found)
         return found
     }
 
@@ -110,6 +117,17 @@ struct ObjectLedger {
         }
         for page in hashes.indices where hashes[page] != .zeroPage { candidates.insert(page) }
         return findRawStores(in: candidates.pages)
+    }
+
+    /// Whole pages that the trace is given as they are now.
+    private mutating func noteLogged(_ pages: [Int]) {
+        for page in pages { shadow?.take(page * pageBytes..<(page + 1) * pageBytes, from: object) }
+    }
+
+    /// What the guest changed in pages that it wrote, as bytes that the trace does not have yet. Empty unless the
+    /// content is kept.
+    mutating func takeGuestChanges(in pages: [Int]) -> [(offset: Int, bytes: [UInt8])] {
+        shadow?.takeChanges(in: pages, of: object) ?? []
     }
 
     /// - Returns: whether the content differs from the table's.

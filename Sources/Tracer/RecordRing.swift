@@ -65,7 +65,12 @@ public import TraceFile
             guard code == 0 else { throw .io(call: "posix_fallocate", errno: code) }
             let mapped = unsafe mmap(nil, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0)
             guard let mapped = unsafe mapped, unsafe mapped != MAP_FAILED else { throw .io(call: "mmap", errno: errno) }
-            let number = level == .exits ? UInt32(RING_LEVEL_EXITS) : UInt32(RING_LEVEL_REPLAY)
+            let number =
+                switch level {
+                case .exits: UInt32(RING_LEVEL_EXITS)
+                case .replay: UInt32(RING_LEVEL_REPLAY)
+                case .client: UInt32(RING_LEVEL_CLIENT)
+                }
             let options = (drops ? UInt32(RING_OPTION_DROP) : 0) | (recordsTime ? UInt32(RING_OPTION_TIME) : 0)
             unsafe ring_format(mapped, laneCount, laneBytes, number, options, UInt32(getpid()))
             try unsafe self.init(mapped, size)

@@ -53,6 +53,12 @@ public final class TellingSink: TraceSink {
         case .memoryWrite(let write):
             unsafe appendMemoryWrite(
                 object: write.object, offset: write.offset, bytes: write.bytes.span.bytes, isRawStore: write.isRawStore)
+        case .guestWrite(let write):
+            unsafe inPieces(write.bytes.span.bytes) { place, bytes in
+                encoder.encodeGuestWrite(object: write.object, offset: write.offset + place, bytes: bytes) {
+                    tellEvent($0)
+                }
+            }
         case .machine(let event): encoder.encode(event) { tellEvent($0) }
         case .loss(let loss): encoder.encode(loss) { tellEvent($0) }
         case .keyframe(let keyframe):
@@ -68,13 +74,19 @@ public final class TellingSink: TraceSink {
     public func appendCall(_ call: CallRecord) { encoder.encode(call) { tellEvent($0) } }
 
     public func appendMemoryWrite(object: UInt32, offset: Int, bytes: RawSpan, isRawStore: Bool) {
+        inPieces(bytes) { place, bytes in
+            encoder.encodeWrite(object: object, offset: offset + place, bytes: bytes, isRawStore: isRawStore) {
+                tellEvent($0)
+            }
+        }
+    }
+
+    /// Calls `body` with where a piece begins and its bytes, no more than one record holds.
+    private func inPieces(_ bytes: RawSpan, _ body: (Int, RawSpan) -> Void) {
         var done = 0
         repeat {
             let count = min(EventEncoder.writeBytesMax, bytes.byteCount - done)
-            encoder.encodeWrite(
-                object: object, offset: offset + done, bytes: bytes.extracting(done..<done + count),
-                isRawStore: isRawStore
-            ) { tellEvent($0) }
+            body(done, bytes.extracting(done..<done + count))
             done += count
         } while done < bytes.byteCount
     }

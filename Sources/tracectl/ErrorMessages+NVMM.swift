@@ -34,6 +34,7 @@ func sentence(for error: VCPUError) -> String {
     case .contradictoryCPUIDMask(let leaf): "the rule for CPUID leaf \(hex(UInt64(leaf))) sets and deletes the same bit"
     case .unsupportedConfiguration: "the backend does not offer this configuration"
     case .destroyed: "the VCPU was destroyed"
+    case .notAsRecorded: "the client did not do as recorded"
     case .privateStateRefused(let reason):
         "the backend refused its saved state (\(reason)): use the version that saved it"
     }

@@ -2,6 +2,7 @@
 
 import NVMM
 import Replay
+import TraceFile
 
 func sentence(for error: ReplayError) -> String {
     switch error {
@@ -28,6 +29,14 @@ func sentence(for error: ReplayError) -> String {
         return "asks for \(sized(byteCount)) of guest memory, and the limit is \(sized(limit)): it is damaged"
     case .machineRefused(let error, let step): return "cannot go on at step \(step): \(sentence(for: error))"
     case .vcpuRefused(let error, let step): return "cannot go on at step \(step): \(sentence(for: error))"
+    case .guestWritesMissing(.exits):
+        return "was recorded at level exits, which holds no memory: record it with --level client"
+    case .guestWritesMissing:
+        return "lacks what the guest wrote to memory: tracectl fill adds it, or record it with --level client"
+    case .eventsMissing(let step): return "lost events before step \(step): nothing can be said of what comes after"
+    case .secondMachine(let step):
+        return "is of one machine, and the client makes a second one before step \(step)"
+    case .write(let error): return sentence(for: error)
     case .keyframeExpected(let step): return "lacks the keyframe at step \(step): start with --from at another one"
     }
 }

@@ -25,7 +25,11 @@ struct Record: ParsableCommand {
     @Option(help: "What executes the guest.")
     var backend: BackendName = .soft
 
-    @Option(help: "How much to record: exits (statistics, comparison) or replay (all that a replay needs).")
+    @Option(
+        help: """
+            How much to record: exits (statistics, comparison), replay (all that a replay needs) or client (also what \
+            the guest writes, for replay --against-client).
+            """)
     var level: LevelName = .replay
 
     @Option(help: ArgumentHelp("Firmware to enter at the reset vector.", valueName: "file"), completion: .file())
@@ -108,8 +112,8 @@ struct Record: ParsableCommand {
         }
         guard loadAt == nil || guest != nil else { throw ValidationError("--load-at goes with --guest") }
         guard cpus > 0 else { throw ValidationError("--cpus must be at least 1") }
-        guard require == nil || level == .replay else {
-            throw ValidationError("--require exact needs --level replay")
+        guard require == nil || level != .exits else {
+            throw ValidationError("--require exact needs --level replay or client")
         }
         guard keyframeEvery != 0 else { throw ValidationError("--keyframe-every must be at least 1") }
         guard api == nil, !drop else { throw ValidationError("--api and --drop go with a command") }
@@ -267,6 +271,12 @@ enum InterfaceName: String, ExpressibleByArgument, CaseIterable { case nvmm, kvm
 
 /// ``RecordLevel`` as an option.
 enum LevelName: String, ExpressibleByArgument, CaseIterable {
-    case exits, replay
-    var level: RecordLevel { self == .exits ? .exits : .replay }
+    case exits, replay, client
+    var level: RecordLevel {
+        switch self {
+        case .exits: .exits
+        case .replay: .replay
+        case .client: .client
+        }
+    }
 }

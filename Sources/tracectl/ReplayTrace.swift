@@ -16,6 +16,10 @@ struct ReplayTrace: ParsableCommand {
 
             Example: tracectl replay boot.vmtrace
             Example, steps 5000 to 6000 from the nearest keyframe: tracectl replay boot.vmtrace --from 5000 --to 6000
+            Example, a client of libnvmm against what it did when it was recorded, with no processor:
+              tracectl replay --against-client client.vmtrace -- ./client arguments
+            The trace is one of level client (record --level client, or fill). The client's output is its own; the \
+            verdict comes on standard error.
             """)
 
     @Argument(help: TraceName.help, completion: .file(extensions: ["vmtrace"]))
@@ -40,14 +44,27 @@ struct ReplayTrace: ParsableCommand {
     @Flag(help: "One JSON document.")
     var json = false
 
+    @Flag(help: "Test a client of libnvmm: the trace answers it, and what it does is compared.")
+    var againstClient = false
+
     @Option(parsing: .unconditional, help: ArgumentHelp(visibility: .hidden), transform: FaultRequest.parse)
     var fault: FaultRequest?
 
+    @Argument(parsing: .postTerminator, help: "The client to run, after --, with --against-client.")
+    var command: [String] = []
+
     func validate() throws {
+        guard againstClient == !command.isEmpty else {
+            throw ValidationError("--against-client and a command go together: --against-client TRACE -- COMMAND")
+        }
+        if againstClient, from != nil || to != nil || resync || fault != nil {
+            throw ValidationError("--from, --to and --resync do not go with --against-client")
+        }
         if let from, let to, to < from { throw ValidationError("--to lies before --from") }
     }
 
     func run() throws {
+        if againstClient { return try ClientReplay(trace: trace, command: command, writesJSON: json).run() }
         Interruption.watch()
         let report = try about(trace.text) {
             let reader = try TraceReader(path: trace.path)

@@ -17,8 +17,8 @@ struct TraceControl: ParsableCommand {
             """,
         version: toolVersion,
         subcommands: [
-            Record.self, ReplayTrace.self, Info.self, Dump.self, Stats.self, Diff.self, Verify.self, Repair.self,
-            ImportRecords.self, NVMMCommands.self,
+            Record.self, ReplayTrace.self, Fill.self, Info.self, Dump.self, Stats.self, Diff.self, Verify.self,
+            Repair.self, ImportRecords.self, NVMMCommands.self,
         ])
 
     static func main() {

@@ -33,5 +33,8 @@ public final class RecordedTrace {
         }
     }
 
+    /// The file as it is.
+    public func bytes() throws -> [UInt8] { Array(try Data(contentsOf: url)) }
+
     deinit { try? FileManager.default.removeItem(at: url) }
 }

@@ -1,0 +1,67 @@
+// NVMM_BACKEND=recorded: the client runs with no processor, answered from a trace that holds what it did before.
+
+import Glibc
+import NVMM
+import Replay
+import SoftBackend
+import SystemPackage
+import TraceFile
+
+/// The backend that `NVMM_RECORDING` names a trace for, and the report of what the client did otherwise, which goes to
+/// the file that `NVMM_REPLAY_REPORT` names.
+final class RecordedClient: @unchecked Sendable {
+    let backend: RecordedBackend
+    private let report: ReportFile
+
+    /// - Throws: a ``TraceError`` or ``ReplayError`` where the trace is none to answer from.
+    init(recording path: String, report reportPath: String?) throws {
+        let report = ReportFile(reportPath)
+        var options = RecordedBackendOptions(clock: .taken, mayWait: { Self.hasThreads })
+        // At once: a client whose run fails may end in any way.
+        options.didDiffer = { report.write($0) }
+        // Its VCPUs never run: it maps the memory where the client wants it.
+        backend = try RecordedBackend(
+            try TraceReader(path: FilePath(path)), memory: SoftBackend(), options: options)
+        self.report = report
+    }
+
+    static func describe(_ error: any Error) -> String {
+        switch error {
+        case ReplayError.guestWritesMissing: "it lacks what the guest wrote to memory, which `tracectl fill` adds"
+        case TraceError.io(let call, let number):
+            unsafe strerror(number).map { unsafe "\(call): \(String(cString: $0))" } ?? "\(call)"
+        default: "\(error)"
+        }
+    }
+
+    /// At the end of the process.
+    func finish() { report.write(backend.finish()) }
+
+    /// Whether the client has other threads: a folder's links are those of the folders in it, and two.
+    private static var hasThreads: Bool {
+        var status = stat()
+        return unsafe stat("/proc/self/task", &status) == 0 && status.st_nlink > 3
+    }
+}
+
+/// Where tracectl reads the verdict.
+private struct ReportFile: Sendable {
+    let path: String?
+    private let process = getpid()
+
+    init(_ path: String?) { self.path = path }
+
+    /// A child of the client's has nothing to report.
+    func write(_ report: ClientReport) {
+        guard let path, getpid() == process else { return }
+        let file = unsafe open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
+        guard file >= 0 else { return }
+        defer { close(file) }
+        var bytes = Array((report.json + "\n").utf8)[...]
+        while !bytes.isEmpty {
+            let count = unsafe bytes.withUnsafeBytes { unsafe Glibc.write(file, $0.baseAddress, $0.count) }
+            guard count > 0 else { return }
+            bytes = bytes.dropFirst(count)
+        }
+    }
+}

@@ -1,0 +1,79 @@
+// tracectl replay --against-client: runs a client with a backend that answers from its trace.
+
+import Analysis
+import Foundation
+import Replay
+import SystemPackage
+import TraceFile
+
+/// A client of libnvmm under test. Its standard output is its own: the verdict goes to standard error.
+struct ClientReplay {
+    var trace: TraceName
+    var command: [String]
+    var writesJSON: Bool
+
+    /// - Throws: ``ExitStatus/difference`` where the client does otherwise than recorded, ``Trouble`` where nothing can
+    ///   be said.
+    func run() throws {
+        Interruption.watch()
+        try about(trace.text) {
+            let reader = try TraceReader(path: trace.path)
+            let level = reader.header.level
+            guard level == .client else { throw ReplayError.guestWritesMissing(level) }
+            guard reader.totals.stepCount > 0 else { throw ReplayError.noSteps }
+        }
+        let (status, report) = try runClient()
+        if let trouble = report.trouble {
+            let sentence = "could not be replayed into the client: \(trouble)"
+            throw Trouble(path: trace.text, cause: PlainTrouble(sentence: sentence))
+        }
+        let verdict = ClientVerdict(identical: report.isIdentical, clientStatus: status, report: report)
+        StandardError.write(writesJSON ? try StableJSON.text(verdict) + "\n" : text(of: verdict))
+        if !report.isIdentical { throw ExitStatus.difference }
+    }
+
+    private func runClient() throws -> (status: Int32, report: ClientReport) {
+        let folder = FileManager.default.temporaryDirectory.appending(path: "tracectl-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(
+            at: folder, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o700])
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let file = folder.appending(path: "report")
+        let client = ClientProcess(
+            command: command,
+            variables: [
+                "NVMM_BACKEND": "recorded", "NVMM_RECORDING": absolutePath(trace.path.string),
+                "NVMM_REPLAY_REPORT": file.path,
+            ])
+        let status = try client.run()
+        if let signal = Interruption.pending {
+            StandardError.line("tracectl: interrupted: no verdict")
+            throw ExitStatus.signal(signal)
+        }
+        guard let data = try? Data(contentsOf: file),
+            let report = try? JSONDecoder().decode(ClientReport.self, from: data)
+        else {
+            let sentence =
+                "no report came of the command (status \(status)): it has to be linked with this project's libnvmm.so,"
+                + " call nvmm_init, and end by itself"
+            throw Trouble(path: command[0], cause: PlainTrouble(sentence: sentence))
+        }
+        return (status, report)
+    }
+
+    private func text(of verdict: ClientVerdict) -> String {
+        let report = verdict.report
+        let ending = verdict.clientStatus == 0 ? "" : "; the client ended with status \(verdict.clientStatus)"
+        let runs = counted(report.runCount, "run")
+        guard let difference = report.difference else {
+            return "tracectl: identical: \(runs), \(counted(report.machineCallCount, "machine call"))\(ending)\n"
+        }
+        return "tracectl: different after \(runs)\(ending)\n\n\(difference.text)"
+    }
+}
+
+/// What `--json` prints.
+struct ClientVerdict: Encodable {
+    var identical: Bool
+    var clientStatus: Int32
+    var report: ClientReport
+}
