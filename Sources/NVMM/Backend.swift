@@ -74,9 +74,9 @@ public protocol Machine: AnyObject {
     /// Moves the clock on: what a client does instead of waiting in HLT.
     func advanceClock(by ticks: UInt64)
 
-    /// Lets each VCPU run in a thread of its own at the same time as the others: locked instructions and the processor's
-    /// updates of page tables are then indivisible, and the order of everything else is the host's. Nothing of this can
-    /// be replayed. Before the first run; not to be undone.
+    /// Lets each VCPU run in a thread of its own at the same time as the others: locked instructions and the
+    /// processor's updates of page tables are then indivisible, and the order of everything else is the host's. Nothing
+    /// of this can be replayed. Before the first run; not to be undone.
     ///
     /// - Returns: whether the backend does so; where it does not, runs of one machine must not overlap.
     func runVCPUsConcurrently() -> Bool

@@ -50,7 +50,7 @@ VMTRACE_RAW=io.raw LD_PRELOAD=$shim ./io_client 100
 tracectl import io.raw -o io.raw
 echo "status $?"
 echo "== a damaged file of records"
-head -c 8192 io.raw >damaged.raw
+cp io.raw damaged.raw
 head -c 8192 /dev/zero >>damaged.raw
 tracectl import damaged.raw -o damaged.vmtrace | sed '1s/[0-9,]* exits/exits/'
 echo "status ${PIPESTATUS[0]}"
