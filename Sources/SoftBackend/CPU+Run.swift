@@ -164,10 +164,16 @@ extension CPU {
     private mutating func completeExit(_ i: borrowing DecodedInstruction) {
         guard case .memory(var exit) = pendingExit, exit.access != .execute else { return }
         var bytes = InstructionBytes()
+        var host: HostAddress?
         for offset in 0..<UInt64(i.length) {
             let address = (segmentCaches[SegmentRegister.cs.rawValue].base &+ rip &+ offset) & linearMask
-            guard let page = try? translate(address, .fetch, user: cpl == 3, byteCount: 1) else { break }
-            bytes.append(page.load(as: UInt8.self))
+            // One translation for each page touched.
+            if host == nil || address & 0xFFF == 0 {
+                host = try? translate(address, .fetch, user: cpl == 3, byteCount: 1)
+            }
+            guard let byte = host else { break }
+            bytes.append(byte.load(as: UInt8.self))
+            host = HostAddress(byte.raw &+ 1)
         }
         exit.instruction = bytes
         pendingExit = .memory(exit)

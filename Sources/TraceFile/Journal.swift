@@ -163,7 +163,7 @@ import Synchronization
 
     /// Masks, then the words of `parts` that differ from `previous`. Returns the record's new length in words.
     @inline(__always) private func appendDifference(
-        _ state: VCPUState, parts: StateFlags, previous: UnsafeMutablePointer<UInt64>, update: Bool,
+        _ state: borrowing VCPUState, parts: StateFlags, previous: UnsafeMutablePointer<UInt64>, update: Bool,
         record: UnsafeMutablePointer<UInt64>, place start: Int
     ) -> Int {
         unsafe withUnsafeBytes(of: state) { bytes in
