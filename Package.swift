@@ -141,6 +141,7 @@ let package = Package(
             dependencies: [
                 "Analysis", "NVMM", "ReferenceVMM", "Replay", "SoftBackend", "TestSupport", "TraceFile",
                 "TraceTestSupport", "Tracer",
+                .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: strict),
         .testTarget(name: "EndToEnd", dependencies: ["TestSupport"], swiftSettings: strict),

@@ -115,7 +115,7 @@ import Testing
         #expect(report.stepsLost.isEmpty)
     }
 
-    @Test(arguments: 0..<10)
+    @Test(arguments: 0..<50)
     func `a killed writer loses at most the record in flight`(round: Int) async throws {
         let folder = TemporaryFolder()
         let path = folder.file("killed.vmtrace")
@@ -128,7 +128,7 @@ import Testing
             options.stepsPerBlock = 64
             let writer = try TraceWriter(.file(FilePath(trace)), header: EventGenerator.header, options: options)
             // The time of death does not follow from anything that the writer does.
-            KillTimer.start(microseconds: 500 + UInt32(round) * UInt32(round) * 1500)
+            KillTimer.start(microseconds: 500 + UInt32(round) * 2500)
             var generator = EventGenerator(seed: UInt64(round), vcpuCount: 2)
             while true {
                 let isStep = generator.chance(60)
