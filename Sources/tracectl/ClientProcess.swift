@@ -2,37 +2,39 @@
 
 import Glibc
 
-/// A command with variables of its own; its standard streams are ours.
+/// A command with an environment of its own; its standard streams are ours.
 struct ClientProcess {
-    var command: [String]
-    /// Set for the command; variables that begin with ``cleared`` are not passed on.
-    var variables: [String: String]
-    static let cleared = "NVMM_"
-    /// Of these, where the user's machines are registered, which is the user's choice.
-    private static let kept = "NVMM_RUNTIME_DIR="
+    let command: [String]
+    private let environment: [String]
+    private var hasPassedOn = false
 
-    /// - Returns: the command's exit status, 128 + n where a signal ended it.
-    /// - Throws: ``Trouble`` where it cannot be run.
-    func run() throws -> Int32 {
-        try wait(for: spawn())
+    /// - Parameters:
+    ///   - variables: set for the command.
+    ///   - isDropped: says which of our own, as `NAME=value`, are not passed on.
+    init(_ command: [String], setting variables: [String: String], without isDropped: (String) -> Bool) {
+        self.command = command
+        environment =
+            Self.inherited.filter { !isDropped($0) }
+            + variables.keys.sorted().map { "\($0)=\(variables[$0] ?? "")" }
     }
 
-    private func environment() -> [String] {
+    /// Our environment, as `NAME=value`.
+    static var inherited: [String] {
         var entries: [String] = []
         var place = unsafe environ
         while let entry = unsafe place.pointee {
-            let text = unsafe String(cString: entry)
-            if !text.hasPrefix(Self.cleared) || text.hasPrefix(Self.kept) { entries.append(text) }
+            unsafe entries.append(String(cString: entry))
             unsafe place += 1
         }
-        return entries + variables.keys.sorted().map { "\($0)=\(variables[$0] ?? "")" }
+        return entries
     }
 
-    private func spawn() throws -> pid_t {
+    /// - Throws: ``Trouble`` where it cannot be run.
+    func spawn() throws -> pid_t {
         var child: pid_t = 0
         // SAFETY: the pointers are copies of the strings with a terminating nil, freed after the call.
         let arguments = unsafe command.map { unsafe strdup($0) } + [nil]
-        let variables = unsafe environment().map { unsafe strdup($0) } + [nil]
+        let variables = unsafe environment.map { unsafe strdup($0) } + [nil]
         defer {
             for unsafe pointer in unsafe arguments + variables { unsafe free(pointer) }
         }
@@ -43,22 +45,26 @@ struct ClientProcess {
         return child
     }
 
-    /// A signal to end that reaches us is passed on.
-    private func wait(for child: pid_t) throws -> Int32 {
+    /// Looks for the command's end, or waits for it until a signal reaches us, which is passed on to it.
+    ///
+    /// - Parameter waits: whether to wait.
+    /// - Returns: its exit status, 128 + n where a signal ended it; nil while it runs.
+    mutating func exitStatus(of child: pid_t, waits: Bool) throws -> Int32? {
         var status: Int32 = 0
-        var passedOn = false
-        while unsafe waitpid(child, &status, 0) < 0 {
-            guard errno == EINTR else {
-                throw Trouble(path: command[0], cause: PlainTrouble(sentence: systemSentence("wait for", errno)))
-            }
-            // A terminal sends Ctrl-C to both.
-            if let signal = Interruption.pending, signal != SIGINT, !passedOn {
-                passedOn = true
-                kill(child, signal)
-            }
+        let ended = unsafe waitpid(child, &status, waits ? 0 : WNOHANG)
+        if ended == child {
+            let signal = status & 0x7F
+            return signal == 0 ? status >> 8 & 0xFF : 128 + signal
         }
-        let signal = status & 0x7F
-        return signal == 0 ? status >> 8 & 0xFF : 128 + signal
+        guard ended == 0 || errno == EINTR else {
+            throw Trouble(path: command[0], cause: PlainTrouble(sentence: systemSentence("wait for", errno)))
+        }
+        // A terminal sends Ctrl-C to both.
+        if let signal = Interruption.pending, signal != SIGINT, !hasPassedOn {
+            hasPassedOn = true
+            kill(child, signal)
+        }
+        return nil
     }
 }
 

@@ -31,14 +31,15 @@ struct ClientRecording {
         options.durable = isDurable
         let drain = RingDrain(ring, to: .file(FilePath(output)), options: options)
         Interruption.watch()
+        let process = process(shim)
         let child: pid_t
         do {
-            child = try spawn(shim)
+            child = try process.spawn()
         } catch {
             removeFile(ringPath)
             throw error
         }
-        let (status, failure) = try follow(child, ring, drain)
+        let (status, failure) = try follow(child, of: process, ring, drain)
         // Whoever is left of the command's processes goes on without being recorded.
         ring.turnOff()
         try complete(drain, ring, status, failure)
@@ -55,59 +56,28 @@ struct ClientRecording {
 
     // MARK: - The client
 
-    private func environment(_ shim: Shim) -> [String] {
-        var set = ["VMTRACE_RING": absolute(ringPath)]
-        if let keyframeEvery { set["NVMM_TRACE_KEYFRAME_EVERY"] = "\(keyframeEvery)" }
-        var preload = shim.path
-        var entries: [String] = []
-        var place = unsafe environ
-        while let entry = unsafe place.pointee {
-            let text = unsafe String(cString: entry)
-            if text.hasPrefix("LD_PRELOAD=") {
-                preload += ":" + text.dropFirst("LD_PRELOAD=".count)
-            } else if !text.hasPrefix("NVMM_TRACE") && !text.hasPrefix("VMTRACE_") {
-                entries.append(text)
-            }
-            unsafe place += 1
+    private func process(_ shim: Shim) -> ClientProcess {
+        let preloaded = "LD_PRELOAD="
+        var variables = ["VMTRACE_RING": absolutePath(ringPath)]
+        if let keyframeEvery { variables["NVMM_TRACE_KEYFRAME_EVERY"] = "\(keyframeEvery)" }
+        let others = ClientProcess.inherited.filter { $0.hasPrefix(preloaded) }.map { $0.dropFirst(preloaded.count) }
+        variables["LD_PRELOAD"] = ([shim.path[...]] + others).joined(separator: ":")
+        return ClientProcess(command, setting: variables) { entry in
+            [preloaded, "NVMM_TRACE", "VMTRACE_"].contains { entry.hasPrefix($0) }
         }
-        set["LD_PRELOAD"] = preload
-        return entries + set.keys.sorted().map { "\($0)=\(set[$0] ?? "")" }
-    }
-
-    private func spawn(_ shim: Shim) throws -> pid_t {
-        var child: pid_t = 0
-        // SAFETY: the pointers are copies of the strings with a terminating nil, freed after the call.
-        let arguments = unsafe command.map { unsafe strdup($0) } + [nil]
-        let variables = unsafe environment(shim).map { unsafe strdup($0) } + [nil]
-        defer {
-            for unsafe pointer in unsafe arguments + variables { unsafe free(pointer) }
-        }
-        let code = unsafe posix_spawnp(&child, command[0], nil, nil, arguments, variables)
-        guard code == 0 else {
-            throw Trouble(path: command[0], cause: PlainTrouble(sentence: systemSentence("run", code)))
-        }
-        return child
     }
 
     /// Drains until the command ends.
     ///
     /// - Returns: its exit status, 128 + n where a signal ended it, and what ended the draining before.
-    private func follow(_ child: pid_t, _ ring: RecordRing, _ drain: RingDrain) throws -> (Int32, ImportError?) {
-        var status: Int32 = 0
+    private func follow(
+        _ child: pid_t, of process: ClientProcess, _ ring: RecordRing, _ drain: RingDrain
+    ) throws -> (Int32, ImportError?) {
+        var process = process
         var failure: ImportError?
-        var passedOn = false
         var pause: useconds_t = 0
         while true {
-            let ended = unsafe waitpid(child, &status, failure == nil ? WNOHANG : 0)
-            if ended == child { break }
-            guard ended == 0 || errno == EINTR else {
-                throw Trouble(path: command[0], cause: PlainTrouble(sentence: systemSentence("wait for", errno)))
-            }
-            // A terminal sends Ctrl-C to both.
-            if let signal = Interruption.pending, signal != SIGINT, !passedOn {
-                passedOn = true
-                kill(child, signal)
-            }
+            if let status = try process.exitStatus(of: child, waits: failure != nil) { return (status, failure) }
             guard failure == nil else { continue }
             do throws(ImportError) {
                 // A client that waits is looked at less and less often, up to 500 times a second.
@@ -119,8 +89,6 @@ struct ClientRecording {
                 failure = error
             }
         }
-        let signal = status & 0x7F
-        return (signal == 0 ? status >> 8 & 0xFF : 128 + signal, failure)
     }
 
     // MARK: - The trace
@@ -179,14 +147,6 @@ struct ClientRecording {
             cause = "it has to be linked with a libnvmm.so, dynamically, and call nvmm_init"
         }
         return PlainTrouble(sentence: "no trace came of the command (status \(status)): \(cause)")
-    }
-
-    private func absolute(_ path: String) -> String {
-        if path.hasPrefix("/") { return path }
-        // SAFETY: with NULL the result is allocated, and freed here.
-        guard let folder = unsafe getcwd(nil, 0) else { return path }
-        defer { unsafe free(folder) }
-        return unsafe String(cString: folder) + "/" + path
     }
 }
 

@@ -38,13 +38,18 @@ struct ClientReplay {
             at: folder, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o700])
         defer { try? FileManager.default.removeItem(at: folder) }
         let file = folder.appending(path: "report")
-        let client = ClientProcess(
-            command: command,
-            variables: [
-                "NVMM_BACKEND": "recorded", "NVMM_RECORDING": absolutePath(trace.path.string),
-                "NVMM_REPLAY_REPORT": file.path,
-            ])
-        let status = try client.run()
+        let variables = [
+            "NVMM_BACKEND": "recorded", "NVMM_RECORDING": absolutePath(trace.path.string),
+            "NVMM_REPLAY_REPORT": file.path,
+        ]
+        // Where the user's machines are registered is the user's choice.
+        var client = ClientProcess(command, setting: variables) {
+            $0.hasPrefix("NVMM_") && !$0.hasPrefix("NVMM_RUNTIME_DIR=")
+        }
+        let child = try client.spawn()
+        var ended: Int32?
+        while ended == nil { ended = try client.exitStatus(of: child, waits: true) }
+        let status = ended ?? 0
         if let signal = Interruption.pending {
             StandardError.line("tracectl: interrupted: no verdict")
             throw ExitStatus.signal(signal)
