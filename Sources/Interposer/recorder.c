@@ -104,11 +104,14 @@ static bool attach_ring(struct attachment *target, const char *path) {
     return true;
 }
 
+#define NO_LEVEL UINT32_MAX
+
 static uint32_t level_of_environment(void) {
     const char *name = getenv("VMTRACE_LEVEL");
-    if (name != NULL && strcmp(name, "replay") == 0) return RING_LEVEL_REPLAY;
-    if (name != NULL && strcmp(name, "client") == 0) return RING_LEVEL_CLIENT;
-    return RING_LEVEL_EXITS;
+    if (name == NULL || strcmp(name, "exits") == 0) return RING_LEVEL_EXITS;
+    if (strcmp(name, "replay") == 0) return RING_LEVEL_REPLAY;
+    if (strcmp(name, "client") == 0) return RING_LEVEL_CLIENT;
+    return NO_LEVEL;
 }
 
 /// A new file, nobody else's since guest memory is in it, or the one that this process began before it called exec.
@@ -120,6 +123,7 @@ static bool attach_raw(struct attachment *target, const char *path) {
         .level = level_of_environment(),
         .client_pid = ring_system_process(),
     };
+    if (header.level == NO_LEVEL) return complain("VMTRACE_LEVEL is exits, replay or client", path), false;
     // A write beyond it would not fail but kill the client, by SIGXFSZ.
     struct rlimit limit;
     if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {

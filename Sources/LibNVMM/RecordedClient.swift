@@ -23,6 +23,7 @@ final class RecordedClient: @unchecked Sendable {
         backend = try RecordedBackend(
             try TraceReader(path: FilePath(path)), memory: SoftBackend(), options: options)
         self.report = report
+        report.begin()
     }
 
     static func describe(_ error: any Error) -> String {
@@ -48,11 +49,27 @@ final class RecordedClient: @unchecked Sendable {
 private struct ReportFile: Sendable {
     let path: String?
     private let process = getpid()
+    /// Another program of the command has begun to report: one that called exec, say.
+    private let isSecond: Bool
 
-    init(_ path: String?) { self.path = path }
+    init(_ path: String?) {
+        self.path = path
+        isSecond = path.map { unsafe access($0, F_OK) == 0 } ?? false
+    }
+
+    /// Says that a client has begun, so that one that ends without a report is told from one that never came here.
+    func begin() {
+        var report = ClientReport()
+        report.trouble = isSecond ? "a second program of the command uses libnvmm" : ClientReport.unfinished
+        store(report)
+    }
 
     /// A child of the client's has nothing to report.
     func write(_ report: ClientReport) {
+        if !isSecond { store(report) }
+    }
+
+    private func store(_ report: ClientReport) {
         guard let path, getpid() == process else { return }
         let file = unsafe open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
         guard file >= 0 else { return }

@@ -14,6 +14,9 @@ public struct ClientReport: Hashable, Codable, Sendable {
     /// The recording could not be read on, and why: nothing is known of what came after it.
     public var trouble: String?
 
+    /// The ``trouble`` of a report whose client has begun and has not yet ended.
+    public static let unfinished = "the client did not come to its end"
+
     public init() {}
 
     public var isIdentical: Bool { difference == nil && trouble == nil }

@@ -21,12 +21,7 @@ struct ClientRecording {
     func run() throws {
         let shim = try Shim.find()
         try makeRoom()
-        let ring: RecordRing
-        do throws(ImportError) {
-            ring = try RecordRing(creating: ringPath, level: level.level, drops: drops)
-        } catch {
-            throw Trouble(path: ringPath, cause: error)
-        }
+        let ring = try makeRing()
         var options = TraceWriterOptions()
         options.durable = isDurable
         let drain = RingDrain(ring, to: .file(FilePath(output)), options: options)
@@ -51,7 +46,23 @@ struct ClientRecording {
     /// An older trace of this name would be taken for this run's.
     private func makeRoom() throws {
         try refuseUnrepaired(output)
+        var status = stat()
+        if unsafe stat(output, &status) == 0, status.st_mode & S_IFMT == S_IFDIR {
+            throw Trouble(path: output, cause: PlainTrouble(sentence: "is a folder: give the trace a name in it"))
+        }
         removeFile(output)
+    }
+
+    private func makeRing() throws -> RecordRing {
+        // A limit on the size of files is then an error like another; the client gets the signal as it was.
+        signal(SIGXFSZ, SIG_IGN)
+        defer { signal(SIGXFSZ, SIG_DFL) }
+        do throws(ImportError) {
+            return try RecordRing(creating: ringPath, level: level.level, drops: drops)
+        } catch {
+            removeFile(ringPath)
+            throw Trouble(path: output, cause: error)
+        }
     }
 
     // MARK: - The client

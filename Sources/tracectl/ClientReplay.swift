@@ -23,6 +23,14 @@ struct ClientReplay {
             guard reader.totals.stepCount > 0 else { throw ReplayError.noSteps }
         }
         let (status, report) = try runClient()
+        if report.trouble == ClientReport.unfinished {
+            // Differences are reported at once: there was none so far.
+            let text = "tracectl: different: the client ended with status \(status) before it came to its end;"
+            let verdict = ClientVerdict(identical: false, clientStatus: status, report: report)
+            StandardError.write(
+                writesJSON ? try StableJSON.text(verdict) + "\n" : text + " what it did until then was as recorded\n")
+            throw ExitStatus.difference
+        }
         if let trouble = report.trouble {
             let sentence = "could not be replayed into the client: \(trouble)"
             throw Trouble(path: trace.text, cause: PlainTrouble(sentence: sentence))

@@ -27,6 +27,10 @@ struct Fill: ParsableCommand {
     func run() throws {
         Interruption.watch()
         let reader = try about(trace.text) { try TraceReader(path: trace.path) }
+        guard output != "-" else {
+            throw Trouble(
+                path: "standard output", cause: PlainTrouble(sentence: "a filled trace goes to a file: give -o FILE"))
+        }
         guard !isSameFile(trace.path, FilePath(output)) else {
             throw Trouble(
                 path: output, cause: PlainTrouble(sentence: "is the trace that is read: give the copy another name"))

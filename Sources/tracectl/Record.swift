@@ -123,6 +123,9 @@ struct Record: ParsableCommand {
         guard firmware == nil, guest == nil, disk == nil, loadAt == nil, fault == nil else {
             throw ValidationError("a command brings its own guest: no --firmware, --guest, --disk or --load-at with it")
         }
+        guard cpus == 1, cpu == nil else {
+            throw ValidationError("a command chooses its own processors: no --cpus or --cpu with it")
+        }
         guard maxExits == nil, maxInstructions == nil, require == nil, !time else {
             throw ValidationError("--max-exits, --max-instructions, --time and --require do not go with a command")
         }

@@ -31,7 +31,9 @@ func text(of report: ReplayReport) -> String {
         lines.append("  \(reason.verdict.rawValue): \(reason.text) (\(counted(reason.stepCount, "step")))")
     }
     if report.rawStoreCount > 0 {
-        lines.append("  \(counted(report.rawStoreCount, "store")) went past the interface and were found by comparison")
+        let stores = counted(report.rawStoreCount, "store")
+        let verb = report.rawStoreCount == 1 ? "was" : "were"
+        lines.append("  \(stores) went past the interface and \(verb) found by comparison")
     }
     if !report.traceIsComplete {
         lines.append("  the trace was not closed: tracectl repair recovers what its writer had in flight")

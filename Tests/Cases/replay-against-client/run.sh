@@ -47,6 +47,18 @@ changed "another byte in memory" hello "s/'h', 'e'/'H', 'e'/"
 changed "another interrupt" lapic 's/inject((uint8_t)apic\[0x320 \/ 4\])/inject(0x31)/'
 changed "no answer to the guest" hello 's/if (nvmm_assist_io(&machine, &vcpu) == -1)/if (0)/'
 
+# ended NAME STATEMENT: a client that does STATEMENT at the letter f
+ended() {
+    echo "== $1"
+    sed -e "s|putchar(io->data\[0\]);|if (io->data[0] == 'f') $2;|" -e 's|#include <err.h>|&\n#include <unistd.h>|' \
+        "$ROOT/Samples/clients/hello.c" >ended.c
+    build ended.c ended
+    timeout 60 tracectl replay --against-client hello.vmtrace -- ./ended >/dev/null
+    echo "status $?"
+}
+ended "a client that dies on the way" "abort()"
+ended "a client that becomes another" 'execl("built/hello", "hello", (char *)0)'
+
 echo "== one document"
 tracectl replay --against-client hello.vmtrace --json -- ./built/hello 2>&1 >/dev/null | grep identical
 echo "== what cannot be"
