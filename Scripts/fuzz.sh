@@ -15,7 +15,7 @@ products=$(swift build -c release --show-bin-path)
 out=$products/fuzz
 mkdir -p "$out/seeds" "$out/corpus"
 system=$(dirname "$(find "$root/.build/checkouts/swift-system" -path '*CSystem/include/module.modulemap' | head -1)")
-flags="-O -g -swift-version 6 -parse-as-library -sanitize=address,fuzzer
+flags="-O -g -swift-version 6 -parse-as-library -package-name exit_tracer -sanitize=address,fuzzer
     -enable-upcoming-feature MemberImportVisibility -enable-upcoming-feature InternalImportsByDefault"
 # shellcheck disable=SC2086
 swiftc $flags -emit-module -emit-module-path "$out/NVMM.swiftmodule" -module-name NVMM -wmo -c \
