@@ -21,7 +21,7 @@ flags="-O -g -swift-version 6 -parse-as-library -package-name exit_tracer -sanit
 swiftc $flags -emit-module -emit-module-path "$out/NVMM.swiftmodule" -module-name NVMM -wmo -c \
     Sources/NVMM/*.swift -o "$out/NVMM.o"
 # shellcheck disable=SC2086
-swiftc $flags -module-name TraceReaderFuzz -wmo -c -I "$out" -I "$products/Modules" -I "$system" \
+swiftc $flags -module-name TraceFile -wmo -c -I "$out" -I "$products/Modules" -I "$system" \
     -Xcc -fmodule-map-file="$root/Sources/CZstd/module.modulemap" \
     -Xcc -fmodule-map-file="$root/Sources/CXXHash/module.modulemap" \
     Sources/TraceFile/*.swift Fuzz/TraceReader/*.swift -o "$out/TraceReaderFuzz.o"
