@@ -95,7 +95,9 @@ public import NVMM
 public enum DecodedEvent {
     /// It stands in ``EventDecoder/step``, in place: two whole states are not passed around.
     case step
-    case other(TraceEvent)
+    case call(CallRecord)
+    /// Boxed: an event is as large as a step, and calls, which come between all steps, must not be.
+    indirect case other(TraceEvent)
 }
 
 /// The other side of ``EventEncoder``. Its input is untrusted.
@@ -135,7 +137,7 @@ public struct EventDecoder {
         case .step(let row):
             try take(row, reader)
             return .step
-        case .call(let call): return .other(.call(call))
+        case .call(let call): return .call(call)
         case .memoryWrite(let object, let offset, let range, let isRawStore):
             guard offset >= 0 else { throw .damagedJournal(number: 0, position: 0) }
             return .other(

@@ -8,7 +8,8 @@ extension MachineRecording {
     /// guest's. Page-table bits and pushed frames, which the processor writes for the guest, are among it.
     func logGuestWrites() {
         guard recorder.options.level == .client else { return }
-        forEachLedger { object, ledger in
+        forEachLedger { ledger in
+            let object = ledger.object
             let pages = inner.takeDirtyPages(of: object)
             ledger.noteGuestDirty(pages)
             for change in ledger.takeGuestChanges(in: pages) {

@@ -28,8 +28,8 @@ final class MachineRecording {
         var guestRanSinceCheck = false
         /// All memory of the objects that do not tell is compared before each run.
         var checksAlways = false
-        /// The objects that tell what the client stored into them, ascending.
-        var watched: [UInt32] = []
+        /// Of the objects that tell what the client stored into them, ascending.
+        var watched: [ObjectLedger] = []
     }
     let progress = Untracked(Progress())
 
@@ -77,17 +77,15 @@ extension MachineRecording {
     }
 
     /// Each object's table in turn, ascending.
-    func forEachLedger(_ body: (MemoryObject, inout ObjectLedger) -> Void) {
+    func forEachLedger(_ body: (ObjectLedger) -> Void) {
         for ordinal in ordinals {
-            // Taken out, so that it is changed in place.
-            guard var ledger = ledgers.removeValue(forKey: ordinal) else { continue }
-            body(ledger.object, &ledger)
-            ledgers[ordinal] = ledger
+            guard let ledger = ledgers[ordinal] else { continue }
+            body(ledger)
         }
     }
 
     private func chooseChecks() {
-        progress.value.watched = ordinals.filter { ledgers[$0]?.isWatched == true }
+        progress.value.watched = ordinals.compactMap { ledgers[$0] }.filter { $0.isWatched }
         progress.value.checksAlways =
             recorder.options.rawStoreCheck == .always && progress.value.watched.count < ledgers.count
     }
@@ -119,12 +117,10 @@ extension MachineRecording {
 extension MachineRecording {
     /// Before a logged write: what the client stored raw into the same pages must not be taken for a part of it.
     func willWrite(_ object: MemoryObject, _ range: Range<Int>) {
-        guard progress.value.checksAlways, !range.isEmpty, !progress.value.watched.contains(object.ordinal),
-            var ledger = ledgers.removeValue(forKey: object.ordinal)
+        guard progress.value.checksAlways, !range.isEmpty, let ledger = ledgers[object.ordinal], !ledger.isWatched
         else { return }
         let pages = range.lowerBound / pageBytes..<(range.upperBound - 1) / pageBytes + 1
-        logRawStores(ledger.findRawStores(in: pages), of: ledger.object)
-        ledgers[object.ordinal] = ledger
+        logRawStores(ledger.findRawStores(in: pages), of: ledger)
     }
 
     func didWrite(_ object: MemoryObject, _ range: Range<Int>, _ bytes: RawSpan) {
@@ -137,48 +133,44 @@ extension MachineRecording {
             try writer.appendMemoryWrite(
                 object: object.ordinal, offset: range.lowerBound, bytes: bytes, isRawStore: false)
         }
-        ledgers[object.ordinal]?.noteWritten(range)
-        if progress.value.checksAlways { ledgers[object.ordinal]?.rehashChanged() }
+        guard let ledger = ledgers[object.ordinal] else { return }
+        ledger.noteWritten(range)
+        if progress.value.checksAlways { ledger.rehashChanged() }
     }
 
     func takeDirtyPages(of object: MemoryObject) -> [Int] {
-        guard ledgers[object.ordinal] != nil else { return inner.takeDirtyPages(of: object) }
-        ledgers[object.ordinal]?.noteGuestDirty(inner.takeDirtyPages(of: object))
-        return ledgers[object.ordinal]?.takeClientDirtyPages() ?? []
+        guard let ledger = ledgers[object.ordinal] else { return inner.takeDirtyPages(of: object) }
+        ledger.noteGuestDirty(inner.takeDirtyPages(of: object))
+        return ledger.takeClientDirtyPages()
     }
 
     private func collectGuestDirty() {
-        for ordinal in ordinals {
-            guard let object = ledgers[ordinal]?.object else { continue }
-            ledgers[ordinal]?.noteGuestDirty(inner.takeDirtyPages(of: object))
-        }
+        forEachLedger { $0.noteGuestDirty(inner.takeDirtyPages(of: $0.object)) }
     }
 
     /// Compares all pages that should not have changed, and brings the tables up to date.
     private func checkRawStores() {
         collectGuestDirty()
-        for ordinal in ordinals {
-            guard var ledger = ledgers.removeValue(forKey: ordinal) else { continue }
+        forEachLedger { ledger in
             let found = ledger.findRawStores()
             ledger.rehashChanged()
-            logRawStores(found, of: ledger.object)
-            ledgers[ordinal] = ledger
+            logRawStores(found, of: ledger)
         }
         progress.value.guestRanSinceCheck = false
     }
 
-    private func logRawStores(_ pages: [Int], of object: MemoryObject) {
+    private func logRawStores(_ pages: [Int], of ledger: ObjectLedger) {
         // In the always mode the tables were brought up to date when the last run ended, and who is watched
         // tells before the next one.
         let progress = self.progress.value
         let isInTime =
-            !progress.guestRanSinceCheck || progress.checksAlways || progress.watched.contains(object.ordinal)
+            !progress.guestRanSinceCheck || progress.checksAlways || ledger.isWatched
         if let page = pages.first, !isInTime {
             recorder.lowerGrade(
                 to: .exitsOnly,
-                because: .lateRawStore(object: object.ordinal, page: page, step: recorder.stepsWritten))
+                because: .lateRawStore(object: ledger.object.ordinal, page: page, step: recorder.stepsWritten))
         }
-        log(rawStores: pages, of: object)
+        log(rawStores: pages, of: ledger.object)
     }
 
     private func log(rawStores pages: [Int], of object: MemoryObject) {
@@ -216,24 +208,23 @@ extension MachineRecording {
     /// Logs what the client stored into objects that tell.
     private func logClientWrites() {
         var hasWrites = false
-        for ordinal in progress.value.watched {
-            ledgers[ordinal]?.noteClientWrites()
-            hasWrites = hasWrites || ledgers[ordinal]?.hasClientWrites == true
+        for ledger in progress.value.watched {
+            ledger.noteClientWrites()
+            hasWrites = hasWrites || ledger.hasClientWrites
         }
         guard hasWrites else { return }
         collectGuestDirty()
-        for ordinal in progress.value.watched where ledgers[ordinal]?.hasClientWrites == true {
-            guard var ledger = ledgers.removeValue(forKey: ordinal) else { continue }
+        for ledger in progress.value.watched where ledger.hasClientWrites {
             log(rawStores: ledger.takeClientWritten(), of: ledger.object)
-            ledgers[ordinal] = ledger
         }
     }
 
     /// What another thread of the client stored while the guest ran: which of the two came first is not known.
     private func noteWritesDuringRun() {
-        for ordinal in progress.value.watched {
-            guard ledgers[ordinal]?.noteClientWrites() != nil else { continue }
-            recorder.lowerGrade(to: .exitsOnly, because: .writeDuringRun(object: ordinal, step: recorder.stepsWritten))
+        for ledger in progress.value.watched where ledger.noteClientWrites() != nil {
+            recorder.lowerGrade(
+                to: .exitsOnly,
+                because: .writeDuringRun(object: ledger.object.ordinal, step: recorder.stepsWritten))
         }
     }
 
@@ -246,7 +237,7 @@ extension MachineRecording {
         guard progress.value.checksAlways else { return }
         // Now, before the client gets control: a raw store into a page that the guest wrote is then still seen.
         collectGuestDirty()
-        for ordinal in ordinals { ledgers[ordinal]?.rehashChanged() }
+        forEachLedger { $0.rehashChanged() }
     }
 
     func writeKeyframe() {
@@ -265,17 +256,16 @@ extension MachineRecording {
     }
 
     private func storeChangedPages() {
-        for ordinal in ordinals {
-            guard let pages = ledgers[ordinal]?.takeUnstored(), let ledger = ledgers[ordinal] else { continue }
-            for page in pages {
+        forEachLedger { ledger in
+            for page in ledger.takeUnstored() {
                 let offset = page * pageBytes
                 var name = PageHash.zeroPage
                 ledger.object.withBytes(offset..<offset + pageBytes) { bytes in
                     recorder.append { (writer) throws(TraceWriteError) in
-                        name = try writer.storePage(bytes, object: ordinal, page: page)
+                        name = try writer.storePage(bytes, object: ledger.object.ordinal, page: page)
                     }
                 }
-                ledgers[ordinal]?.setName(name, of: page)
+                ledger.setName(name, of: page)
             }
         }
     }

@@ -6,8 +6,8 @@ internal import TraceFile
 /// Page table of one memory object: architecture.md, "Guest memory is an object mapped twice".
 ///
 /// A page that neither the guest nor a logged write touched must hash as the table has it; one that does not
-/// was stored to behind the interface.
-struct ObjectLedger {
+/// was stored to behind the interface. A class, so that its machine's table of them is changed in place.
+final class ObjectLedger {
     let object: MemoryObject
     /// Whether ``MemoryObject/takeClientWrites()`` says what the client stored: nothing needs to be compared then.
     let isWatched: Bool
@@ -45,7 +45,7 @@ struct ObjectLedger {
     /// Asks the object what the client wrote.
     ///
     /// - Returns: a page that was written since the last call, or nil.
-    @discardableResult mutating func noteClientWrites() -> Int? {
+    @discardableResult func noteClientWrites() -> Int? {
         guard let ranges = object.takeClientWrites() else { return nil }
         for range in ranges {
             for page in range where page < object.pageCount { clientWritten.insert(page) }
@@ -57,7 +57,7 @@ struct ObjectLedger {
 
     /// Pages that the client wrote and whose content is not as the table has it, or may hold what the guest wrote in
     /// between; the table then holds their content. Call after ``noteGuestDirty(_:)``.
-    mutating func takeClientWritten() -> [Int] {
+    func takeClientWritten() -> [Int] {
         var found: [Int] = []
         for page in clientWritten.pages {
             let isChanged = rehash(page)
@@ -69,26 +69,26 @@ struct ObjectLedger {
     }
 
     /// Takes over the backend's list of dirty pages, which the backend forgets: the client's list is kept too.
-    mutating func noteGuestDirty(_ pages: [Int]) {
+    func noteGuestDirty(_ pages: [Int]) {
         for page in pages where hashes.indices.contains(page) {
             guestDirty.insert(page)
             clientDirty.insert(page)
         }
     }
 
-    mutating func takeClientDirtyPages() -> [Int] {
+    func takeClientDirtyPages() -> [Int] {
         defer { clientDirty.removeAll() }
         return clientDirty.pages
     }
 
-    mutating func noteWritten(_ range: Range<Int>) {
+    func noteWritten(_ range: Range<Int>) {
         guard !range.isEmpty else { return }
         for page in range.lowerBound / pageBytes...(range.upperBound - 1) / pageBytes { written.insert(page) }
         shadow?.take(range, from: object)
     }
 
     /// Looks at the pages that guest and logged writes changed.
-    mutating func rehashChanged() {
+    func rehashChanged() {
         for page in guestDirty.pages { rehash(page) }
         for page in written.pages { rehash(page) }
         guestDirty.removeAll()
@@ -96,7 +96,7 @@ struct ObjectLedger {
     }
 
     /// Pages among `candidates` that changed though nobody announced it; the table then holds their new content.
-    mutating func findRawStores(in candidates: some Sequence<Int>) -> [Int] {
+    func findRawStores(in candidates: some Sequence<Int>) -> [Int] {
         var found: [Int] = []
         for page in candidates where !guestDirty.contains(page) && !written.contains(page) && rehash(page) {
             found.append(page)
@@ -106,7 +106,7 @@ struct ObjectLedger {
     }
 
     /// As ``findRawStores(in:)``, among all pages that can have changed: one that was never accessed is zero still.
-    mutating func findRawStores() -> [Int] {
+    func findRawStores() -> [Int] {
         if isWatched {
             noteClientWrites()
             return takeClientWritten()
@@ -120,18 +120,18 @@ struct ObjectLedger {
     }
 
     /// Whole pages that the trace is given as they are now.
-    private mutating func noteLogged(_ pages: [Int]) {
+    private func noteLogged(_ pages: [Int]) {
         for page in pages { shadow?.take(page * pageBytes..<(page + 1) * pageBytes, from: object) }
     }
 
     /// What the guest changed in pages that it wrote, as bytes that the trace does not have yet. Empty unless the
     /// content is kept.
-    mutating func takeGuestChanges(in pages: [Int]) -> [(offset: Int, bytes: [UInt8])] {
+    func takeGuestChanges(in pages: [Int]) -> [(offset: Int, bytes: [UInt8])] {
         shadow?.takeChanges(in: pages, of: object) ?? []
     }
 
     /// - Returns: whether the content differs from the table's.
-    @discardableResult private mutating func rehash(_ page: Int) -> Bool {
+    @discardableResult private func rehash(_ page: Int) -> Bool {
         let hash = object.withBytes(page * pageBytes..<(page + 1) * pageBytes) { PageHash(content: $0) }
         guard hash != hashes[page] else { return false }
         hashes[page] = hash
@@ -140,12 +140,12 @@ struct ObjectLedger {
     }
 
     /// Pages that the page store does not hold as they are now; forgets them.
-    mutating func takeUnstored() -> [Int] {
+    func takeUnstored() -> [Int] {
         defer { unstored.removeAll() }
         return unstored.pages
     }
 
-    mutating func setName(_ name: PageHash, of page: Int) { names[page] = name }
+    func setName(_ name: PageHash, of page: Int) { names[page] = name }
 
     /// All pages that are not zero, by the names given.
     var image: Keyframe.ObjectImage {

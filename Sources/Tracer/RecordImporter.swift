@@ -156,6 +156,10 @@ final class RecordImporter {
             guard let sink else { throw damaged }
             do throws(TraceWriteError) { try sink.appendStep(decoder.step) } catch { throw failed(error) }
             eventCount &+= 1
+        case .call(let call):
+            guard let sink else { throw damaged }
+            do throws(TraceWriteError) { try sink.appendCall(call) } catch { throw failed(error) }
+            eventCount &+= 1
         case .other(let event):
             switch event {
             case .machine(.hvaMap(let object, let byteCount)): objects[object] = ObjectTable(byteCount: byteCount)

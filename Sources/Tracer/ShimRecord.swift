@@ -45,7 +45,7 @@ struct RecordOrder {
 
     /// The record whose turn it is.
     mutating func next() -> ShimRecord? {
-        guard let record = waiting.removeValue(forKey: expected) else { return nil }
+        guard !waiting.isEmpty, let record = waiting.removeValue(forKey: expected) else { return nil }
         waitingBytes -= record.payload.count + 128
         expected &+= 1
         return record
