@@ -19,6 +19,8 @@ final class Library: @unchecked Sendable {
     private var backend: (any Backend)?
     private var recorder: Recorder?
     private var hasChosenRecorder = false
+    /// The process whose run is recorded.
+    private var recordedProcess: pid_t = 0
     /// A preloaded tracer records: it says what the trace is good for.
     private var isToldToTracer = false
     /// Where the backend answers from a trace.
@@ -60,6 +62,7 @@ final class Library: @unchecked Sendable {
     private func chooseRecorder() {
         guard !hasChosenRecorder else { return }
         hasChosenRecorder = true
+        recordedProcess = getpid()
         let path = Self.environment("NVMM_TRACE") ?? ""
         if let tracer = PreloadedTracer.find(), record(by: tracer) {
             if !path.isEmpty { Self.warn("NVMM_TRACE=\(path): ignored: the preloaded tracer records") }
@@ -115,6 +118,8 @@ final class Library: @unchecked Sendable {
 
     /// At the end of the process. A thread may still be in a run: its machine gets no further turn.
     private func finishTrace() {
+        // A child of fork that ends with exit(): the trace is its parent's, and so are the threads and locks behind it.
+        guard getpid() == recordedProcess else { return }
         let (recorder, machines) = lock.during { (self.recorder, self.machines) }
         guard let recorder else { return }
         for machine in machines {

@@ -1,7 +1,8 @@
 // A client that does nothing but port I/O: its guest polls a serial port's status and sends a byte, again and again; it
 // collects the bytes and writes them away 64 at a time, as a device with a buffer does. The argument is the number of
 // exits after which it ends. A second one changes what it does at each: `noise` fills a page of guest memory with what
-// no trace can compress, `disk` writes 4 KiB to the file that the third names, as an emulated disk does.
+// no trace can compress, `disk` writes 4 KiB to the file that the third names, as an emulated disk does. `fork` makes, half
+// way through, a child that ends with exit(), and waits for it.
 #define _DEFAULT_SOURCE
 #include <nvmm.h>
 #include <err.h>
@@ -10,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static const uint8_t guest[] = {
@@ -49,9 +51,18 @@ static void make_noise(uint8_t *page) {
     }
 }
 
+static void make_a_child(void) {
+    pid_t child = fork();
+    if (child == 0) exit(7);
+    int status;
+    if (child == -1 || waitpid(child, &status, 0) != child) err(1, "fork");
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 7) errx(1, "the child ended with %#x", (unsigned)status);
+}
+
 int main(int count, char **arguments) {
     const long exits = count > 1 ? atol(arguments[1]) : 1000;
     const bool is_noisy = count > 2 && strcmp(arguments[2], "noise") == 0;
+    const bool forks = count > 2 && strcmp(arguments[2], "fork") == 0;
     const int disk = count > 3 ? open(arguments[3], O_WRONLY | O_CREAT, 0600) : -1;
     struct nvmm_machine machine;
     struct nvmm_vcpu vcpu;
@@ -75,6 +86,7 @@ int main(int count, char **arguments) {
         if (vcpu.exit->reason == NVMM_VCPU_EXIT_NONE) continue;
         if (vcpu.exit->reason != NVMM_VCPU_EXIT_IO) errx(1, "exit %#llx", (unsigned long long)vcpu.exit->reason);
         if (nvmm_assist_io(&machine, &vcpu) == -1) err(1, "assist_io");
+        if (forks && done == exits / 2) make_a_child();
         if (is_noisy) make_noise(memory + 4096);
         if (disk != -1 && pwrite(disk, memory, 4096, done % 1024 * 4096) != 4096) err(1, "pwrite");
     }
