@@ -1,6 +1,6 @@
 #!/bin/sh
-# Fuzzes the trace reader under the address sanitizer, after a canary that must crash.
-# Usage: Scripts/fuzz.sh [RUNS]          (default 100000)
+# Fuzzes what reads traces and what reads a shim's records under the address sanitizer, after a canary that must crash.
+# Usage: Scripts/fuzz.sh [RUNS]          inputs for each of the two (default 100000); 0 builds them and tries the seeds
 # A crash leaves its input in the build folder's `fuzz` and prints the command that replays it.
 set -eu
 runs=${1:-100000}
@@ -10,28 +10,46 @@ cd "$root"
 export SWIFT_BACKTRACE=enable=no
 
 echo "fuzz: building"
-swift build -c release --target TraceFile >/dev/null
-products=$(swift build -c release --show-bin-path)
+flags="-c release -Xswiftc -enable-testing"
+# shellcheck disable=SC2086
+[ -n "${BUILT:-}" ] || swift build $flags --target TraceFile >/dev/null
+# shellcheck disable=SC2086
+products=${BUILT:-$(swift build $flags --show-bin-path)}
 out=$products/fuzz
-mkdir -p "$out/seeds" "$out/corpus"
+mkdir -p "$out"
 system=$(dirname "$(find "$root/.build/checkouts/swift-system" -path '*CSystem/include/module.modulemap' | head -1)")
 flags="-O -g -swift-version 6 -parse-as-library -package-name exit_tracer -sanitize=address,fuzzer
-    -enable-upcoming-feature MemberImportVisibility -enable-upcoming-feature InternalImportsByDefault"
-# shellcheck disable=SC2086
-swiftc $flags -emit-module -emit-module-path "$out/NVMM.swiftmodule" -module-name NVMM -wmo -c \
-    Sources/NVMM/*.swift -o "$out/NVMM.o"
-# shellcheck disable=SC2086
-swiftc $flags -module-name TraceFile -wmo -c -I "$out" -I "$products/Modules" -I "$system" \
-    -Xcc -fmodule-map-file="$root/Sources/CZstd/module.modulemap" \
-    -Xcc -fmodule-map-file="$root/Sources/CXXHash/module.modulemap" \
-    Sources/TraceFile/*.swift Fuzz/TraceReader/*.swift -o "$out/TraceReaderFuzz.o"
-# shellcheck disable=SC2046
-swiftc -sanitize=address,fuzzer -use-ld=lld "$out/TraceReaderFuzz.o" "$out/NVMM.o" \
-    $(find "$products/SystemPackage.build" "$products/CSystem.build" -name '*.o') \
-    -lzstd -lxxhash -o "$out/TraceReaderFuzz"
-# shellcheck disable=SC2086
-swiftc $flags -module-name CanaryFuzz -wmo -c Fuzz/Canary/*.swift -o "$out/CanaryFuzz.o"
-swiftc -sanitize=address,fuzzer -use-ld=lld "$out/CanaryFuzz.o" -o "$out/CanaryFuzz"
+    -enable-upcoming-feature MemberImportVisibility -enable-upcoming-feature InternalImportsByDefault
+    -I $out -I $products/Modules -I $system"
+for door in CZstd/module.modulemap CXXHash/module.modulemap CRing/include/module.modulemap; do
+    flags="$flags -Xcc -fmodule-map-file=$root/Sources/$door"
+done
+# compile MODULE OBJECT SOURCE...
+compile() {
+    module=$1 object=$2
+    shift 2
+    # shellcheck disable=SC2086
+    swiftc $flags -emit-module -emit-module-path "$out/$module.swiftmodule" -module-name "$module" -wmo -c "$@" \
+        -o "$out/$object.o"
+}
+# link PROGRAM OBJECT...
+link() {
+    program=$1
+    shift
+    # shellcheck disable=SC2046
+    swiftc -sanitize=address,fuzzer -use-ld=lld "$@" \
+        $(find "$products/SystemPackage.build" "$products/CSystem.build" -name '*.o') -lzstd -lxxhash -o "$out/$program"
+}
+compile NVMM NVMM Sources/NVMM/*.swift
+compile TraceFile TraceReaderFuzz Sources/TraceFile/*.swift Fuzz/TraceReader/*.swift
+link TraceReaderFuzz "$out/TraceReaderFuzz.o" "$out/NVMM.o"
+# Without the other one's entry.
+compile TraceFile TraceFile Sources/TraceFile/*.swift
+compile Tracer RecordImportFuzz Sources/Tracer/*.swift Fuzz/RecordImport/*.swift
+clang -O1 -g -fsanitize=address,fuzzer-no-link -I Sources/CRing/include -c Sources/CRing/ring.c -o "$out/ring.o"
+link RecordImportFuzz "$out/RecordImportFuzz.o" "$out/TraceFile.o" "$out/NVMM.o" "$out/ring.o"
+compile CanaryFuzz CanaryFuzz Fuzz/Canary/*.swift
+link CanaryFuzz "$out/CanaryFuzz.o"
 
 echo "fuzz: the canary must crash"
 if "$out/CanaryFuzz" -runs=2000000 -seed=1 -artifact_prefix="$out/canary-" >"$out/canary.log" 2>&1; then
@@ -39,17 +57,27 @@ if "$out/CanaryFuzz" -runs=2000000 -seed=1 -artifact_prefix="$out/canary-" >"$ou
     exit 1
 fi
 
-VMTRACE_SEEDS="$out/seeds" VMTRACE_CORPUS="$root/Samples/corpus/reads" "$out/TraceReaderFuzz"
-echo "fuzz: $runs inputs"
-# The sanitizer's own shadow and quarantine count in the resident size; the bound on what the reader allocates is
+# The sanitizer's own shadow and quarantine count in the resident size; the bound on what a reader allocates is
 # malloc_limit_mb for one block and rss_limit_mb for all of it together with them.
 export ASAN_OPTIONS="${ASAN_OPTIONS:-}:quarantine_size_mb=1:malloc_context_size=4:detect_leaks=0"
-if ! "$out/TraceReaderFuzz" -runs="$runs" -seed=1 -max_len=65536 -timeout=20 \
-    -malloc_limit_mb="${MALLOC_LIMIT_MB:-16}" -rss_limit_mb="${RSS_LIMIT_MB:-160}" -print_final_stats=1 \
-    -artifact_prefix="$out/crash-" "$out/corpus" "$out/seeds" "$root/Samples/corpus/reads" >"$out/fuzz.log" 2>&1
-then
-    tail -30 "$out/fuzz.log" >&2
-    echo "fuzz: failed; replay with $out/TraceReaderFuzz $out/crash-..." >&2
-    exit 1
-fi
-grep -E '^stat::' "$out/fuzz.log"
+# fuzz PROGRAM SEEDS...: folders of inputs to begin with; new ones are kept in a folder of the program's own.
+fuzz() {
+    program=$1
+    shift
+    mkdir -p "$out/$program.corpus"
+    echo "fuzz: $program, $runs inputs"
+    if ! "$out/$program" -runs="$runs" -seed=1 -max_len=65536 -timeout=20 \
+        -malloc_limit_mb="${MALLOC_LIMIT_MB:-16}" -rss_limit_mb="${RSS_LIMIT_MB:-160}" -print_final_stats=1 \
+        -artifact_prefix="$out/crash-$program-" "$out/$program.corpus" "$@" >"$out/$program.log" 2>&1
+    then
+        tail -30 "$out/$program.log" >&2
+        echo "fuzz: failed; replay with $out/$program $out/crash-$program-..." >&2
+        exit 1
+    fi
+    grep -E '^stat::' "$out/$program.log"
+}
+mkdir -p "$out/TraceReader.seeds" "$out/RecordImport.seeds"
+VMTRACE_SEEDS="$out/TraceReader.seeds" VMTRACE_CORPUS="$root/Samples/corpus/reads" "$out/TraceReaderFuzz"
+cp Tests/Interposer/*.raw "$out/RecordImport.seeds"
+fuzz TraceReaderFuzz "$out/TraceReader.seeds" "$root/Samples/corpus/reads"
+fuzz RecordImportFuzz "$out/RecordImport.seeds"
