@@ -50,7 +50,8 @@ grep -E '^bit flips:|^failed|^did not end' "$work/flips.txt" || true
 echo "== fuzzing, $fuzz_runs inputs"
 Scripts/fuzz.sh "$fuzz_runs" || failures=$((failures + 1))
 kept=$(swift build -c release -Xswiftc -enable-testing --show-bin-path)/fuzz
-Scripts/peak_memory.py "$tracectl" 64 "$kept/TraceReaderFuzz.corpus" "$kept/TraceReader.seeds" Samples/corpus/reads || failures=$((failures + 1))
+Scripts/peak_memory.py "$tracectl" 64 "$kept/TraceReaderFuzz.corpus" "$kept/TraceReader.seeds" Samples/corpus/reads ||
+    failures=$((failures + 1))
 
 echo "soak: $failures failed"
 [ "$failures" -eq 0 ]

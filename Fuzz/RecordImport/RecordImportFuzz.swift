@@ -32,7 +32,9 @@ private func makeJournalSumsRight(_ bytes: inout [UInt8]) {
         let (event, end) = (record + 48, record + length)
         if kind == 17, end - event >= 16 {
             let size = min(max(number(event, 4), 16), end - event)
-            let sum = unsafe bytes[event + 8..<event + size].withUnsafeBytes { unsafe XXH3_64bits($0.baseAddress, $0.count) }
+            let sum = unsafe bytes[event + 8..<event + size].withUnsafeBytes {
+                unsafe XXH3_64bits($0.baseAddress, $0.count)
+            }
             for index in 0..<4 { bytes[event + 4 + index] = UInt8(truncatingIfNeeded: sum >> (8 * UInt64(index))) }
         }
         record = end

@@ -41,6 +41,16 @@ public import NVMM
         scratch.withRecords(body)
     }
 
+    /// Calls `body` with where a piece of a write begins and its bytes, no more than one record holds.
+    public static func inPieces(_ bytes: RawSpan, _ body: (Int, RawSpan) -> Void) {
+        var done = 0
+        repeat {
+            let count = min(writeBytesMax, bytes.byteCount - done)
+            body(done, bytes.extracting(done..<done + count))
+            done += count
+        } while done < bytes.byteCount
+    }
+
     /// - Parameter bytes: at most ``writeBytesMax``; traps otherwise.
     public func encodeWrite(
         object: UInt32, offset: Int, bytes: RawSpan, isRawStore: Bool, _ body: (RawSpan) -> Void
@@ -133,6 +143,38 @@ public struct EventDecoder {
         guard position >= 0, let record = try reader.next(), reader.position == bytes.count else {
             throw .damagedJournal(number: 0, position: reader.position)
         }
+        return try event(of: record, in: bytes, reader)
+    }
+
+    /// Decodes records that stand one after the other.
+    ///
+    /// - Throws: what `body` throws, and ``TraceWriteError/journal(_:)``.
+    public mutating func forEach(
+        in bytes: [UInt8], _ body: (TraceEvent) throws(TraceWriteError) -> Void
+    ) throws(TraceWriteError) {
+        var reader = JournalReader(bytes, from: 0, isTrusted: false)
+        while true {
+            let decoded: DecodedEvent
+            do throws(TraceError) {
+                guard let record = try reader.next() else { break }
+                decoded = try event(of: record, in: bytes, reader)
+            } catch {
+                throw .journal(error)
+            }
+            switch decoded {
+            case .step: try body(.step(step))
+            case .call(let call): try body(.call(call))
+            case .other(let event): try body(event)
+            }
+        }
+        guard reader.position == bytes.count else {
+            throw .journal(.damagedJournal(number: 0, position: reader.position))
+        }
+    }
+
+    private mutating func event(
+        of record: JournalRecord, in bytes: [UInt8], _ reader: JournalReader
+    ) throws(TraceError) -> DecodedEvent {
         switch record {
         case .step(let row):
             try take(row, reader)

@@ -34,6 +34,8 @@ public struct TraceHeader: Equatable, Sendable {
         /// Key of the instructions after which a library lets others that wait come first inside a run of its client:
         /// steps that end with NONE are such slices, and no runs of the client's, but for those that a signal ended.
         public static let sliceInstructions = "slice-instructions"
+        /// Key of how many steps of the recording precede the trace's first: a flight recorder kept the newest part.
+        public static let firstStep = "first-step"
 
         public var key: String
         public var value: String

@@ -27,6 +27,12 @@ public final class RingDrain {
         }
     }
 
+    /// Drains it into a sink of the caller's, made once the trace's header is known.
+    public init(_ ring: RecordRing, into makeSink: @escaping (TraceHeader) throws(TraceWriteError) -> any TraceSink) {
+        self.ring = ring
+        importer = RecordImporter(makeSink: makeSink)
+    }
+
     public var stepCount: UInt64 { importer.stepCount }
     /// Whether a client has begun to record.
     public var hasTrace: Bool { importer.sink != nil }

@@ -54,7 +54,7 @@ public final class TellingSink: TraceSink {
             unsafe appendMemoryWrite(
                 object: write.object, offset: write.offset, bytes: write.bytes.span.bytes, isRawStore: write.isRawStore)
         case .guestWrite(let write):
-            unsafe inPieces(write.bytes.span.bytes) { place, bytes in
+            unsafe EventEncoder.inPieces(write.bytes.span.bytes) { place, bytes in
                 encoder.encodeGuestWrite(object: write.object, offset: write.offset + place, bytes: bytes) {
                     tellEvent($0)
                 }
@@ -74,21 +74,11 @@ public final class TellingSink: TraceSink {
     public func appendCall(_ call: CallRecord) { encoder.encode(call) { tellEvent($0) } }
 
     public func appendMemoryWrite(object: UInt32, offset: Int, bytes: RawSpan, isRawStore: Bool) {
-        inPieces(bytes) { place, bytes in
+        EventEncoder.inPieces(bytes) { place, bytes in
             encoder.encodeWrite(object: object, offset: offset + place, bytes: bytes, isRawStore: isRawStore) {
                 tellEvent($0)
             }
         }
-    }
-
-    /// Calls `body` with where a piece begins and its bytes, no more than one record holds.
-    private func inPieces(_ bytes: RawSpan, _ body: (Int, RawSpan) -> Void) {
-        var done = 0
-        repeat {
-            let count = min(EventEncoder.writeBytesMax, bytes.byteCount - done)
-            body(done, bytes.extracting(done..<done + count))
-            done += count
-        } while done < bytes.byteCount
     }
 
     /// `struct ring_told_page`, then the content. The tracer keeps the list of pages.

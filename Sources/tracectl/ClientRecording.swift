@@ -14,6 +14,8 @@ struct ClientRecording {
     var keyframeEvery: UInt64?
     var isDurable: Bool
     var drops: Bool
+    /// Keeps the newest part until something happens.
+    var flight: Flight?
 
     /// Runs the command; its standard streams are ours.
     ///
@@ -22,9 +24,13 @@ struct ClientRecording {
         let shim = try Shim.find()
         try makeRoom()
         let ring = try makeRing()
-        var options = TraceWriterOptions()
-        options.durable = isDurable
-        let drain = RingDrain(ring, to: .file(FilePath(output)), options: options)
+        let drain: RingDrain
+        if let flight {
+            drain = RingDrain(ring) { (header) throws(TraceWriteError) in try flight.makeSink(header) }
+            Interruption.watchForRequests()
+        } else {
+            drain = RingDrain(ring, to: .file(FilePath(output)), options: options)
+        }
         Interruption.watch()
         let process = process(shim)
         let child: pid_t
@@ -34,6 +40,11 @@ struct ClientRecording {
             removeFile(ringPath)
             throw error
         }
+        if let flight {
+            let status = try fly(child, of: process, ring, drain, flight)
+            if status != 0 { throw ExitStatus.command(status) }
+            return
+        }
         let (status, failure) = try follow(child, of: process, ring, drain)
         // Whoever is left of the command's processes goes on without being recorded.
         ring.turnOff()
@@ -41,7 +52,13 @@ struct ClientRecording {
         if status != 0 { throw ExitStatus.command(status) }
     }
 
-    private var ringPath: String { ringName(besides: output) }
+    var ringPath: String { ringName(besides: output) }
+
+    var options: TraceWriterOptions {
+        var options = TraceWriterOptions()
+        options.durable = isDurable
+        return options
+    }
 
     /// An older trace of this name would be taken for this run's.
     private func makeRoom() throws {
@@ -70,7 +87,9 @@ struct ClientRecording {
     private func process(_ shim: Shim) -> ClientProcess {
         let preloaded = "LD_PRELOAD="
         var variables = ["VMTRACE_RING": absolutePath(ringPath)]
-        if let keyframeEvery { variables["NVMM_TRACE_KEYFRAME_EVERY"] = "\(keyframeEvery)" }
+        if let every = keyframeEvery ?? flight?.keyframeEvery {
+            variables["NVMM_TRACE_KEYFRAME_EVERY"] = "\(every)"
+        }
         let others = ClientProcess.inherited.filter { $0.hasPrefix(preloaded) }.map { $0.dropFirst(preloaded.count) }
         variables["LD_PRELOAD"] = ([shim.path[...]] + others).joined(separator: ":")
         return ClientProcess(command, setting: variables) { entry in

@@ -13,6 +13,22 @@ enum Interruption {
         return number == 0 ? nil : number
     }
 
+    private static let wasAsked = Atomic<Bool>(false)
+
+    /// Whether SIGUSR1, or a signal that asks for the end, arrived.
+    static var asksForTrace: Bool { wasAsked.load(ordering: .relaxed) || pending != nil }
+
+    /// From here on SIGUSR1 asks for what a flight recorder keeps.
+    static func watchForRequests() {
+        wasAsked.store(false, ordering: .relaxed)
+        // SAFETY: the handler does nothing but one atomic store, to a variable that exists.
+        _ = signal(SIGUSR1) { _ in Interruption.wasAsked.store(true, ordering: .relaxed) }
+        var signals = sigset_t()
+        _ = unsafe sigemptyset(&signals)
+        _ = unsafe sigaddset(&signals, SIGUSR1)
+        _ = unsafe pthread_sigmask(SIG_UNBLOCK, &signals, nil)
+    }
+
     /// From here on SIGINT, SIGTERM and SIGHUP only leave a note, once: a second one does what it always did.
     static func watch() {
         // The variable must exist before a handler touches it: its first use is not async-signal-safe.

@@ -20,6 +20,8 @@ struct Record: ParsableCommand {
               tracectl record --guest hello.bin --max-instructions 1000000 -o hello.vmtrace
             Example, a program that uses libnvmm, recorded by a library that is preloaded into it:
               tracectl record -o client.vmtrace -- ./client arguments
+            Example, the last 64 MiB before a crash, whenever it comes:
+              tracectl record --ring 64M --trigger shutdown,stall=10s -o crash.vmtrace -- ./client arguments
             """)
 
     @Option(help: "What executes the guest.")
@@ -86,6 +88,27 @@ struct Record: ParsableCommand {
     @Flag(help: "Lose records of a command rather than let it wait; the trace counts what is lost.")
     var drop = false
 
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp(
+            """
+            Keep the newest part in memory, so many bytes of events and earlier memory contents, and write it when a \
+            trigger comes.
+            """, valueName: "bytes"),
+        transform: ByteCount.parse)
+    var ring: ByteCount?
+
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp(
+            """
+            What ends a recording with --ring and writes its trace, with commas between: shutdown (a triple fault), \
+            invalid, signal (one that ends the command, or SIGUSR1 to tracectl), stall=SECONDS without an exit \
+            (default: shutdown,invalid,signal).
+            """, valueName: "list"),
+        transform: Triggers.parse)
+    var trigger: Triggers?
+
     @Flag(help: "Write to stable storage once a second.")
     var durable = false
 
@@ -106,6 +129,9 @@ struct Record: ParsableCommand {
     var command: [String] = []
 
     func validate() throws {
+        guard trigger == nil || ring != nil else {
+            throw ValidationError("--trigger goes with --ring BYTES, which says how much is kept until then")
+        }
         if !command.isEmpty { return try validateCommand() }
         guard (firmware == nil) != (guest == nil) else {
             throw ValidationError("name what to run: either --firmware FILE, --guest FILE, or -- COMMAND")
@@ -140,28 +166,31 @@ struct Record: ParsableCommand {
         if !command.isEmpty {
             let client = ClientRecording(
                 command: command, output: output, level: level, keyframeEvery: keyframeEvery, isDurable: durable,
-                drops: drop)
+                drops: drop, flight: flight)
             return try client.run()
         }
         Interruption.watch()
+        let flight = flight
+        if flight != nil { Interruption.watchForRequests() }
         // Everything that is read comes first: a recording that cannot begin leaves nothing behind.
         let console = Console(toStandardError: output == "-")
         let configuration = try makeConfiguration(console)
         let subject = try makeBackend(backend, model: cpu, fault: fault)
         let name = output == "-" ? "standard output" : output
         try checkOutput()
-        let recorder = try about(name) { try makeRecorder(of: subject) }
+        let recorder = try about(name) { try makeRecorder(of: subject, flight) }
 
         let machine: PC
         do {
             machine = try PC(machine: try recorder.backend.createMachine(), configuration: configuration)
         } catch {
             _ = try? recorder.finish()
-            if output != "-" { removeFile(output) }
+            if output != "-", flight == nil { removeFile(output) }
             throw Trouble(path: firmware ?? guest ?? "", cause: error)
         }
-        let outcome = try drive(machine, recorder, name)
+        let outcome = try drive(machine, recorder, flight)
         console.end()
+        if let flight { return try end(flight, recorder, outcome) }
         let result = try about(name) { try finish(recorder) }
         try report(outcome, machine, result)
     }
@@ -189,24 +218,34 @@ struct Record: ParsableCommand {
             serialOutput: { console.write($0) })
     }
 
-    private func makeRecorder(of subject: any Backend) throws -> Recorder {
+    private var flight: Flight? { ring.map { Flight(byteCount: $0.bytes, triggers: trigger ?? .standard) } }
+
+    private var writing: TraceWriterOptions {
+        var options = TraceWriterOptions()
+        options.durable = durable
+        return options
+    }
+
+    private func makeRecorder(of subject: any Backend, _ flight: Flight?) throws -> Recorder {
         var options = RecorderOptions(level: level.level, recordsTime: time, tool: toolVersion)
-        if let keyframeEvery { options.keyframeEverySteps = keyframeEvery }
+        if let every = keyframeEvery ?? flight?.keyframeEvery { options.keyframeEverySteps = every }
         // No file names: two recordings of the same guest are the same bytes wherever its image lies.
         options.parameters = [
             .init(key: "cpus", value: "\(cpus)"), .init(key: "memory", value: "\(memory.bytes)"),
             .init(key: "keyframe-every", value: "\(options.keyframeEverySteps)"),
             .init(key: "image", value: firmware == nil ? "guest" : "firmware"),
         ]
-        var writing = TraceWriterOptions()
-        writing.durable = durable
+        if let flight {
+            return Recorder(
+                try flight.makeSink(Recorder.header(of: subject, options: options)), of: subject, options: options)
+        }
         let destination: TraceDestination =
             output == "-" ? .descriptor(.standardOutput) : .file(FilePath(output))
         return try Recorder(destination, of: subject, options: options, writerOptions: writing)
     }
 
     /// Runs the guest to its end, a limit, a signal or a failure to write.
-    private func drive(_ machine: PC, _ recorder: Recorder, _ name: String) throws -> PCOutcome {
+    private func drive(_ machine: PC, _ recorder: Recorder, _ flight: Flight?) throws -> PCOutcome {
         var progress = Progress()
         defer { progress.end() }
         let limits = PCLimits(instructions: maxInstructions, steps: maxExits)
@@ -217,12 +256,24 @@ struct Record: ParsableCommand {
                         + " \(grouped(machine.instructions / 1_000_000)) M instructions,"
                         + " \(decimals(Double(machine.instructions) / 1e6 / seconds, 0)) M/s"
                 }
-                return Interruption.pending != nil || recorder.failure != nil
+                return Interruption.pending != nil || recorder.failure != nil || flight?.trigger() != nil
             }
         } catch {
             _ = try? recorder.finish()
             throw Trouble(path: firmware ?? guest ?? "", cause: error)
         }
+    }
+
+    /// Writes what the flight recorder kept, where something has happened.
+    private func end(_ flight: Flight, _ recorder: Recorder, _ outcome: PCOutcome) throws {
+        _ = try about(output) { try recorder.finish() }
+        if let trigger = flight.trigger() {
+            try flight.write(to: output, because: trigger, writing)
+        } else {
+            flight.reportNothing()
+        }
+        if let signal = Interruption.pending { throw ExitStatus.signal(signal) }
+        if let sentence = failure(outcome) { throw PlainTrouble(sentence: sentence) }
     }
 
     /// Closes the trace. What stands in a file before the disk was full is not lost, and the error says so.

@@ -1,8 +1,8 @@
 // A client that does nothing but port I/O: its guest polls a serial port's status and sends a byte, again and again; it
 // collects the bytes and writes them away 64 at a time, as a device with a buffer does. The argument is the number of
 // exits after which it ends. A second one changes what it does at each: `noise` fills a page of guest memory with what
-// no trace can compress, `disk` writes 4 KiB to the file that the third names, as an emulated disk does. `fork` makes, half
-// way through, a child that ends with exit(), and waits for it.
+// no trace can compress, `disk` writes 4 KiB to the file that the third names, as an emulated disk does. `fork` makes,
+// half way through, a child that ends with exit(), and waits for it.
 #define _DEFAULT_SOURCE
 #include <nvmm.h>
 #include <err.h>
