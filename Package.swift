@@ -53,8 +53,8 @@ let package = Package(
         // The rooms, lowest first; a room imports only what stands in its list (ARCHITECTURE.md).
         .target(name: "NVMM", swiftSettings: strict),
         .target(name: "Disassembly", dependencies: ["CZydis", "NVMM"], swiftSettings: strict),
-        .target(name: "Assists", dependencies: ["CZydis", "NVMM"], swiftSettings: strict),
         .target(name: "SoftBackend", dependencies: ["CWriteTracking", "CZydis", "NVMM"], swiftSettings: strict),
+        .target(name: "Assists", dependencies: ["CZydis", "NVMM", "SoftBackend"], swiftSettings: strict),
         .target(name: "ReferenceVMM", dependencies: ["Assists", "NVMM"], swiftSettings: strict),
         .target(
             name: "TraceFile",

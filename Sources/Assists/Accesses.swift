@@ -57,6 +57,8 @@ public enum AssistError: Error, Equatable, Sendable {
     case pageFault(address: GVA, errorCode: UInt64)
     /// Outside the segment's limit: what a processor would answer with #GP(0), with #SS(0) for SS.
     case segmentViolation(SegmentRegister, offset: UInt64)
+    /// Another exception that a processor would raise, with the error code of those that have one.
+    case exception(vector: UInt8, errorCode: UInt64?)
     /// A paging structure lies outside guest memory.
     case pageTableOutsideMemory(GPA)
     /// No instruction of the processor.

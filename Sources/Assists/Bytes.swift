@@ -21,11 +21,3 @@ func withLittleEndian<Failure: Error>(
 
 /// All ones in the low `byteCount` (1 to 8) bytes.
 func lowMask(_ byteCount: Int) -> UInt64 { byteCount >= 8 ? .max : (1 as UInt64) << UInt64(byteCount * 8) - 1 }
-
-extension UInt64 {
-    /// The low `byteCount` bytes, sign-extended.
-    func signExtended(from byteCount: Int) -> UInt64 {
-        let shift = UInt64(64 - byteCount * 8)
-        return UInt64(bitPattern: Int64(bitPattern: self << shift) >> Int64(shift))
-    }
-}

@@ -97,16 +97,20 @@ struct GuestAccess {
         try storeInPage(value >> UInt64(first * 8), high, byteCount: byteCount - first)
     }
 
-    private func loadInPage(_ gpa: GPA, byteCount: Int) -> UInt64 {
-        if let place = machine.gpaToHVA(gpa), place.protection.contains(.read) {
-            return place.object.withBytes(place.offset..<place.offset + byteCount) { loadLittleEndian($0) }
-        }
+    /// What memory that the guest may read holds; nil elsewhere.
+    func loadPlain(_ gpa: GPA, byteCount: Int) -> UInt64? {
+        guard let place = machine.gpaToHVA(gpa), place.protection.contains(.read) else { return nil }
+        return place.object.withBytes(place.offset..<place.offset + byteCount) { loadLittleEndian($0) }
+    }
+
+    func loadInPage(_ gpa: GPA, byteCount: Int) -> UInt64 {
+        if let value = loadPlain(gpa, byteCount: byteCount) { return value }
         var access = MemoryAccess(vcpu: vcpu.id, gpa: gpa, isWrite: false, byteCount: byteCount, value: .max)
         callbacks.access(&access)
         return access.value & lowMask(byteCount)
     }
 
-    private func storeInPage(_ value: UInt64, _ gpa: GPA, byteCount: Int) throws(AssistError) {
+    func storeInPage(_ value: UInt64, _ gpa: GPA, byteCount: Int) throws(AssistError) {
         if let place = machine.gpaToHVA(gpa), place.protection.contains(.write) {
             do {
                 try withLittleEndian(value, byteCount: byteCount) { (bytes) throws(MachineError) in

@@ -35,7 +35,7 @@ struct ErrorNumber: Error {
 
     init(_ error: AssistError) {
         switch error {
-        case .pageFault, .segmentViolation, .pageTableOutsideMemory: self.init(EFAULT)
+        case .pageFault, .segmentViolation, .exception, .pageTableOutsideMemory: self.init(EFAULT)
         case .undecodable, .unsupported: self.init(ENODEV)
         case .vcpu(let error): self.init(error)
         case .machine(let error): self.init(error)

@@ -191,6 +191,8 @@ extension PC {
             processor.owedException = VCPUEvent(kind: .exception, vector: 14, errorCode: code)
         case .segmentViolation(let segment, _):
             processor.owedException = VCPUEvent(kind: .exception, vector: segment == .ss ? 12 : 13)
+        case .exception(let vector, let code):
+            processor.owedException = VCPUEvent(kind: .exception, vector: vector, errorCode: code ?? 0)
         case .vcpu(let error): throw .vcpu(error)
         case .machine(let error): throw .machine(error)
         case .pageTableOutsideMemory, .undecodable, .unsupported:

@@ -53,7 +53,7 @@ extension CPU {
             count += 1
             if ends { break }
         }
-        guard let gpa = try? walk(linear, .fetch, user: cpl == 3).gpa, let page = page(at: gpa) else {
+        guard let page = codePage(linear) else {
             throw .generalProtection(0)  // not reached: the first byte was just fetched from there
         }
         let record = unsafe page.record
@@ -70,6 +70,13 @@ extension CPU {
             if wasCurrent { memoryGeneration = memory.generation }
         }
         return number
+    }
+
+    /// The page that code at `linear` was fetched from.
+    private mutating func codePage(_ linear: UInt64) -> PhysicalPage? {
+        if let emulation { return emulation.codePageRecord }
+        guard let gpa = try? walk(linear, .fetch, user: cpl == 3).gpa else { return nil }
+        return page(at: gpa)
     }
 
     /// Decodes the one instruction at `linear` whose bytes reach into the next page.

@@ -103,8 +103,8 @@ extension CPU {
         for index in 0..<UInt64(T.bitWidth / 8) where index == 0 || (linear &+ index) & 0xFFF == 0 {
             // One translation for each page touched.
             let start = (linear &+ index) & linearMaskForTables
-            let page = try translate(start, .read, user: false, byteCount: 1)
             let count = min(UInt64(T.bitWidth / 8) - index, 0x1000 - start & 0xFFF)
+            let page = try translate(start, .read, user: false, byteCount: count)
             for byte in 0..<count {
                 value |= UInt64(HostAddress(page.raw &+ byte).load(as: UInt8.self)) << ((index + byte) * 8)
             }
@@ -119,7 +119,7 @@ extension CPU {
         defer { accessIsImplicit = false }
         // Both pages are checked before the first byte changes.
         let last = (linear &+ (bytes - 1)) & linearMaskForTables
-        _ = try translate(last, .write, user: false, byteCount: 1)
+        try probe(last, user: false, byteCount: 1)
         for index in 0..<bytes {
             let host = try translate((linear &+ index) & linearMaskForTables, .write, user: false, byteCount: 1)
             host.store(UInt8(truncatingIfNeeded: UInt64(truncatingIfNeeded: value) >> (index * 8)))
@@ -205,11 +205,11 @@ extension CPU {
         let inPage = 0x1000 - linear & 0xFFF
         try checkCanonical(linear, segment: segment)
         try checkAlignment(linear, byteCount: byteCount)
-        _ = try translate(linear, .write, user: cpl == 3, byteCount: min(byteCount, inPage))
+        try probe(linear, user: cpl == 3, byteCount: min(byteCount, inPage))
         guard byteCount > inPage else { return }
         let second = (linear &+ inPage) & linearMask
         try checkCanonical(second, segment: segment)
-        _ = try translate(second, .write, user: cpl == 3, byteCount: byteCount - inPage)
+        try probe(second, user: cpl == 3, byteCount: byteCount - inPage)
     }
 
     /// #AC where the guest asked for it: SDM vol. 3, section 6.15, interrupt 17. While it is asked for, the TLB stays

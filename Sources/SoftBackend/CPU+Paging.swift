@@ -34,6 +34,7 @@ extension CPU {
     mutating func translate(
         _ linear: UInt64, _ kind: AccessKind, user: Bool, byteCount: UInt64
     ) throws(Interruption) -> HostAddress {
+        if let emulation { return try emulate(emulation, linear, kind, user: user, byteCount: byteCount) }
         if dr[7] & 0xFF != 0, kind != .fetch { noteDataBreakpoints(linear, kind, byteCount: byteCount) }
         let found = try walk(linear, kind, user: user)
         guard let page = page(at: found.gpa) else { throw exit(gpa: found.gpa, kind) }
@@ -46,6 +47,30 @@ extension CPU {
         }
         if mayCache(user: user) { tlb.insert(linear: linear, host: host, kind) }
         return HostAddress(host)
+    }
+
+    /// As ``translate(_:_:user:byteCount:)``, where memory is somebody else's.
+    private mutating func emulate(
+        _ emulation: Emulation, _ linear: UInt64, _ kind: AccessKind, user: Bool, byteCount: UInt64
+    ) throws(Interruption) -> HostAddress {
+        guard kind != .fetch else { return emulation.codeAddress(linear) }
+        let gpa = try walk(linear, kind, user: user).gpa
+        let host = kind == .write
+            ? emulation.write(gpa, byteCount: byteCount) : emulation.read(gpa, byteCount: byteCount)
+        guard let host else {
+            pendingExit = .none
+            throw .exit
+        }
+        return host
+    }
+
+    /// Throws what a write would.
+    mutating func probe(_ linear: UInt64, user: Bool, byteCount: UInt64) throws(Interruption) {
+        if emulation == nil {
+            _ = try translate(linear, .write, user: user, byteCount: byteCount)
+        } else {
+            _ = try walk(linear, .write, user: user)
+        }
     }
 
     /// Marks a page as written, and drops what was decoded from the bytes that are about to change.
@@ -228,6 +253,7 @@ extension CPU {
 
     /// Reads a paging structure.
     func loadPhysicalIfMapped(_ gpa: UInt64, byteCount: UInt64) -> UInt64? {
+        if let emulation { return emulation.loadTable(gpa, byteCount: byteCount) }
         guard let page = page(at: gpa), page.protection.contains(.read) else { return nil }
         return HostAddress(page.host &+ gpa & 0xFFF).load(byteCount: byteCount)
     }
@@ -238,6 +264,10 @@ extension CPU {
     }
 
     private mutating func storePhysical(_ gpa: UInt64, _ value: UInt64, byteCount: UInt64) throws(Interruption) {
+        if let emulation {
+            guard let host = emulation.write(gpa, byteCount: byteCount) else { throw exit(gpa: gpa, .write) }
+            return host.store(value, byteCount: byteCount)
+        }
         guard let page = page(at: gpa), page.protection.contains(.write) else { throw exit(gpa: gpa, .write) }
         let host = page.host &+ gpa & 0xFFF
         noteStore(page, host: host, byteCount: byteCount)

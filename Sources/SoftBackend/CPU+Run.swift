@@ -224,6 +224,9 @@ extension CPU {
         return try findBlock(linear, tag: tag)
     }
 
+    /// Points ``blockStart`` at the instruction at RIP, for who executes no more than that.
+    mutating func enterBlockAlone() throws(Interruption) { _ = try enterBlock() }
+
     /// Between runs a client may have changed the code without telling.
     private func isUnchanged(_ entry: JumpCache.Entry, _ linear: UInt64) -> Bool {
         guard code.isUnchanged(source: entry.source, host: entry.host, byteCount: UInt32(entry.byteCount)) else {

@@ -95,8 +95,8 @@ extension CPU {
         let trap: UInt16 = layout.isWide ? try loadSystem(base &+ 100) : 0
 
         // Save the old task: one write each, so that the first and the last byte are known to be writable.
-        _ = try translate((old.base &+ oldLayout.instructionPointer) & 0xFFFF_FFFF, .write, user: false, byteCount: 1)
-        _ = try translate((old.base &+ oldLayout.ldt) & 0xFFFF_FFFF, .write, user: false, byteCount: 1)
+        try probe((old.base &+ oldLayout.instructionPointer) & 0xFFFF_FFFF, user: false, byteCount: 1)
+        try probe((old.base &+ oldLayout.ldt) & 0xFFFF_FFFF, user: false, byteCount: 1)
         if cause == .call || cause == .interrupt { try storeSystem(base, old.selector) }
         try storeTask(old.base &+ oldLayout.instructionPointer, returnRIP, width: oldLayout.width)
         try storeTask(old.base &+ oldLayout.flags, savedFlags, width: oldLayout.width)

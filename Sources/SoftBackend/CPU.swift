@@ -125,6 +125,8 @@ struct CPU: ~Copyable {
     var unsupported: [UInt16: UInt64] = [:]
     /// The deliberate error in force, if any: see FaultInjection.swift.
     var fault: InjectedFault = .none
+    /// Where memory is not the machine's: see Emulation.swift.
+    var emulation: Emulation?
 
     init(
         id: UInt32, memory: GuestMemory, code: CodeCache, gate: RunGate, commPage: CommPage, model: ProcessorModel

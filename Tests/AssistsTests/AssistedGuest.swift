@@ -15,6 +15,13 @@ final class PageDevice: AssistCallbacks {
 
     init(base: UInt64) { self.base = base }
 
+    /// Its bytes from the first on, zeros behind; no log.
+    func reset(_ data: [UInt8]) {
+        bytes = data + [UInt8](repeating: 0, count: 2 * pageBytes - data.count)
+        memoryLog = []
+        ioLog = []
+    }
+
     func access(_ io: inout IOAccess) {
         if io.isInput { io.value = input.isEmpty ? 0 : input.removeFirst() }
         ioLog.append(io)
@@ -50,6 +57,8 @@ struct AssistedGuest {
     /// The two data pages where they are memory.
     let dataObject: MemoryObject?
     let device = PageDevice(base: Self.data)
+    /// Of the VCPU before anything happened to it.
+    private let cleanPrivateState: [UInt8]
 
     /// - Parameter dataIsMemory: false leaves the two data pages to ``device``.
     init(_ mode: GuestMode, code: [UInt8], dataIsMemory: Bool = false, data: [UInt8] = []) throws {
@@ -67,7 +76,11 @@ struct AssistedGuest {
             dataObject = nil
         }
         try machine.write(ram, at: Int(Self.code), code)
+        // The descriptor table at 0: selectors 8 and 0x10 are flat code and data.
+        let codeType: UInt8 = mode == .long64 ? 0xAF : 0xCF
+        try machine.write(ram, at: 8, [0xFF, 0xFF, 0, 0, 0, 0x9B, codeType, 0, 0xFF, 0xFF, 0, 0, 0, 0x93, 0xCF, 0])
         vcpu = try machine.createVCPU(id: 0)
+        cleanPrivateState = vcpu.savePrivateState()
         vcpu.commPage.state[.cs].selector = 0
         vcpu.commPage.state[.cs].base = 0
         vcpu.commPage.state[.rip] = Self.code
@@ -115,10 +128,26 @@ struct AssistedGuest {
         }
     }
 
+    /// The guest raised what it has no handler for.
+    struct ShutDown: Error {}
+
+    /// As at the beginning, with other state, code and data.
+    func reset(_ state: VCPUState, code: [UInt8], data: [UInt8]) throws {
+        try machine.write(ram, at: Int(Self.code), code)
+        // What an instruction may have stored near its stack.
+        try machine.write(ram, at: Int(Self.stack) - 256, [UInt8](repeating: 0, count: 512))
+        if let dataObject {
+            try machine.write(dataObject, at: 0, data + [UInt8](repeating: 0, count: 2 * pageBytes - data.count))
+        } else {
+            device.reset(data)
+        }
+        try vcpu.restore(state, privateState: cleanPrivateState)
+    }
+
     /// Runs one instruction, completing by assists what exits.
     ///
     /// - Returns: exits that were assisted.
-    func step() throws -> Int {
+    func step(endsAtShutdown: Bool = false) throws -> Int {
         let next = try vcpu.run(budget: 1)
         var exits = 0
         var result = next
@@ -126,6 +155,7 @@ struct AssistedGuest {
             switch result.exit.reason {
             case .memory(let exit): try assistMemory(vcpu, machine, exit: exit, callbacks: device)
             case .io(let exit): try assistIO(vcpu, machine, exit: exit, callbacks: device)
+            case .shutdown where endsAtShutdown: throw ShutDown()
             default: return exits
             }
             exits += 1
