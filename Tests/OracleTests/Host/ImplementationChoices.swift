@@ -22,19 +22,26 @@ enum ImplementationChoices {
 
     /// SDM vol. 2A, CALL: a near target beyond the limit is #GP(0) before the push. One that is not canonical is #GP(0)
     /// in the list of exceptions alone, so the order is open; the backend has the same one. AMD's processors push
-    /// first, and where both fail they report the page.
+    /// first, and where both fail they report the page, or the stack's limit.
     ///
-    /// That the push fails is what the host says of a page that no case can write; that the target does, what both say
-    /// once the stack is elsewhere.
+    /// That the push fails is what the host says of a page that no case can write, or the limit of a word at the top of
+    /// a 16-bit stack; that the target does, what both say once the stack is elsewhere.
     private static func pushFaultsFirst(
         _ pair: OraclePair, _ row: HostRow, _ test: OracleCase, alone: (OracleCase) throws -> OraclePair?
     ) rethrows -> Bool {
-        let userWrite: UInt32 = 6
-        guard row.mnemonic == "CALL", pair.guest.vector == 13, pair.guest.errorCode == 0, pair.host.vector == 14,
-            pair.host.errorCode & userWrite == userWrite, Pushes(row, test).word(0).contains(pair.host.cr2),
-            case let offset = pair.host.cr2 &- Window.dataBase, offset < UInt64(Window.byteCount),
-            !CaseGenerator.isWritable(Int(offset))
-        else { return false }
+        guard row.mnemonic == "CALL", pair.guest.vector == 13, pair.guest.errorCode == 0 else { return false }
+        let pushes = Pushes(row, test)
+        switch pair.host.vector {
+        case 12:
+            guard pair.host.errorCode == 0, !pushes.hasRoom(0) else { return false }
+        case 14:
+            let userWrite: UInt32 = 6
+            guard pair.host.errorCode & userWrite == userWrite, pushes.word(0).contains(pair.host.cr2),
+                case let offset = pair.host.cr2 &- Window.dataBase, offset < UInt64(Window.byteCount),
+                !CaseGenerator.isWritable(Int(offset))
+            else { return false }
+        default: return false
+        }
         var roomy = test
         roomy.state.gprs[4] = test.state.gprs[4] & ~0xFFFF | 0x6400
         guard let again = try alone(roomy) else { return false }
