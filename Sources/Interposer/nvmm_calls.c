@@ -8,6 +8,7 @@
 // Where there is no Swift, any C compiler builds it; a host that has NVMM uses the headers of its own library:
 //   cd Sources; cc -std=c11 -O2 -shared -fPIC -I CRing/include -I Interposer/include Interposer/*.c CRing/*.c
 #define _GNU_SOURCE
+#include "guest_memory.h"
 #include "recorder.h"
 #include "vmtrace.h"
 
@@ -248,6 +249,7 @@ SHADOW int nvmm_machine_destroy(struct nvmm_machine *machine) {
     struct who who = machine_alone(machine);
     CALL(nvmm_machine_destroy, (machine))
     NOTE(who, .call = RING_CALL_MACHINE_DESTROY);
+    if (result == 0 && guest_memory_is_watched()) guest_memory_forget(who.machine);
     RETURN;
 }
 
@@ -332,14 +334,19 @@ SHADOW int nvmm_vcpu_dump(struct nvmm_machine *machine, struct nvmm_vcpu *vcpu) 
 
 // MARK: - Memory and assists
 
+/// Whether the trace is to replay, and no library tells what the client stored.
+static bool records_memory(void) { return recorder_takes_calls() && recorder_level() != RING_LEVEL_EXITS; }
+
 SHADOW int nvmm_hva_map(struct nvmm_machine *machine, uintptr_t hva, size_t size) {
     CALL(nvmm_hva_map, (machine, hva, size))
     NOTE(machine_alone(machine), .call = RING_CALL_HVA_MAP, .args = {hva, size});
+    if (result == 0 && records_memory()) guest_memory_add(machine->machid, hva, size);
     RETURN;
 }
 
 SHADOW int nvmm_hva_unmap(struct nvmm_machine *machine, uintptr_t hva, size_t size) {
     CALL(nvmm_hva_unmap, (machine, hva, size))
+    if (result == 0 && guest_memory_is_watched()) guest_memory_remove(machine->machid, hva);
     NOTE(machine_alone(machine), .call = RING_CALL_HVA_UNMAP, .args = {hva, size});
     RETURN;
 }
@@ -445,11 +452,12 @@ static void compare_with_publication(
 
 static void note_exit(
     const struct who *who, const struct nvmm_comm_page *page, const struct nvmm_vcpu_exit *exit, int result, int error,
-    const struct ring_run_entry *before, uint64_t runs_before) {
+    bool overlapped, const struct ring_run_entry *before, uint64_t runs_before) {
     struct ring_run_exit after;
     memset(&after, 0, sizeof after);
     after.result = result;
     after.error = result == -1 ? error : 0;
+    if (overlapped) after.doubts |= RING_DOUBT_OVERLAP;
     after.wanted = page->state_wanted;
     after.cached = page->state_cached;
     after.commit = page->state_commit;
@@ -487,11 +495,14 @@ SHADOW int nvmm_vcpu_run(struct nvmm_machine *machine, struct nvmm_vcpu *vcpu) {
         if (publication_offset != 0) {
             runs = ((const struct nvmm_publication *)(const void *)((const uint8_t *)page + publication_offset))->runs;
         }
+        guest_memory_record(who.machine);
         note_entry(&who, page, &entry);
         errno = before;
     }
+    guest_memory_run_begins();
     CALL(nvmm_vcpu_run, (machine, vcpu))
-    if (is_recorded) note_exit(&who, page, vcpu->exit, result, error, &entry, runs);
+    bool overlapped = guest_memory_run_ends();
+    if (is_recorded) note_exit(&who, page, vcpu->exit, result, error, overlapped, &entry, runs);
     RETURN;
 }
 

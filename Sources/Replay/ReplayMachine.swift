@@ -138,19 +138,15 @@ extension ReplayMachine {
 
     /// The budget under which an equal run ends as the recorded one did, and a different one soon.
     static func budget(of step: Step) -> UInt64? {
-        guard let retired = step.retired else { return step.budget }
+        guard let retired = step.retired else { return step.budget ?? uncountedInstructionsMax }
         // A stop or a used-up budget ended the run between two instructions: an input, repeated exactly there.
-        if step.kind == .entered && isAsynchronous(step.exit.reason) { return retired }
+        if step.kind == .entered && step.exit.reason.isAsynchronous { return retired }
         // One more than retired: the exiting instruction itself does not retire, but must be reached.
         return min(step.budget ?? .max, retired == .max ? .max : retired + 1)
     }
 
-    private static func isAsynchronous(_ reason: ExitReason) -> Bool {
-        switch reason {
-        case .none, .stopped: true
-        default: false
-        }
-    }
+    /// Where no count bounds a run: a guest that went another way may never exit.
+    private static let uncountedInstructionsMax: UInt64 = 1 << 32
 
     /// Runs what ``prepare(_:)`` prepared.
     func run(_ id: UInt32, budget: UInt64?) throws(ReplayError) -> RunOutcome {
@@ -317,5 +313,15 @@ extension RawSpan {
         precondition(index >= 0 && byteCount >= 8 && index <= byteCount - 8)
         // SAFETY: the place was just checked.
         return unsafe unsafeLoadUnaligned(fromByteOffset: index, as: UInt64.self)
+    }
+}
+
+extension ExitReason {
+    /// Comes from the host, between any two instructions, and not from what the guest does.
+    var isAsynchronous: Bool {
+        switch self {
+        case .none, .stopped: true
+        default: false
+        }
     }
 }

@@ -116,10 +116,16 @@ extension ReplayRun {
             report.count(.explained, because: "host interrupt before the guest was entered")
             return
         }
+        let countsInstructions = reader.header.capability.countsInstructions
+        if !countsInstructions, !step.failed, step.kind == .entered, step.exit.reason.isAsynchronous {
+            gap = "a run ended without an exit, where only the hypervisor knows"
+            report.count(.unverifiable, because: "a run ended without an exit, where only the hypervisor knows")
+            return
+        }
         var outcome = try machine.run(step)
         outcome.clock &+= clockSkew
         report.totals.instructions &+= outcome.retired ?? 0
-        if outcome.matches(step) {
+        if outcome.matches(step, countsInstructions: countsInstructions) {
             report.count(.identical)
             return
         }

@@ -45,6 +45,12 @@ public struct TraceHeader: Equatable, Sendable {
         }
     }
 
+    /// The processor model of a recording that was made from outside of a hypervisor: whatever its host offers.
+    public static let hostProcessor = "host"
+
+    /// Whether it was: the trace then says neither what the guest's CPUID shows nor what only the hypervisor knows.
+    public var isOfHypervisor: Bool { processorModel == Self.hostProcessor }
+
     public init(
         tool: String, backendName: String, capability: Capability, processorModel: String, cpuidTable: [CPUIDEntry],
         level: RecordLevel, hidden: [String] = [], parameters: [Parameter] = [], recordsTime: Bool = false

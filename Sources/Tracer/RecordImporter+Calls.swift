@@ -1,5 +1,5 @@
 // The events of a trace, made of the calls and runs that the shim saw: what is left where the libnvmm below tells
-// nothing. There are no memory writes, and of the state what an exit brought along: a trace of level exits.
+// nothing. There are no keyframes, and of the state what an exit brought along.
 
 internal import CRing
 internal import NVMM
@@ -9,6 +9,7 @@ internal import TraceFile
 struct CallImporter {
     /// The library publishes them.
     let countsInstructions: Bool
+    let level: RecordLevel
     var capability: Capability?
     /// The recorded machine's number; nil before the first.
     var machine: UInt32?
@@ -24,6 +25,7 @@ struct CallImporter {
         var lastExit = VCPUExit()
         /// As published before the run.
         var retired: UInt64 = 0
+        var advanced: UInt64 = 0
     }
 
     struct SeenEntry {
@@ -37,6 +39,7 @@ extension RecordImporter {
         switch Int32(bitPattern: record.kind) {
         case RING_KIND_RUN_ENTRY: try takeEntry(record)
         case RING_KIND_RUN_EXIT: try takeExit(record)
+        case RING_KIND_MEMORY: try takeMemory(record)
         default: try takeCall(record)
         }
     }
@@ -63,7 +66,7 @@ extension RecordImporter {
             let header = TraceHeader(
                 tool: "vmtrace", backendName: "nvmm",
                 capability: calls.capability ?? Capability(countsInstructions: calls.countsInstructions),
-                processorModel: "host", cpuidTable: [], level: .exits)
+                processorModel: TraceHeader.hostProcessor, cpuidTable: [], level: calls.level)
             try open(header)
             return
         case RING_CALL_VCPU_STOP:
@@ -130,6 +133,21 @@ extension RecordImporter {
         }
     }
 
+    /// What the client stored since the run before. The mapping's call comes first, as it is recorded under its result.
+    private func takeMemory(_ record: ShimRecord) throws(ImportError) {
+        guard record.machine == calls.machine else { return }
+        guard let (memory, bytes) = record.split(ring_memory.self), Int(memory.data_bytes) == bytes.count,
+            let object = calls.mappings.lastIndex(where: { $0.isMapped && $0.hva == memory.hva }),
+            let offset = Int(exactly: memory.offset), let end = UInt64(exactly: offset + bytes.count),
+            end <= calls.mappings[object].byteCount
+        else { throw .damagedRecord(sequence: record.sequence) }
+        if memory.flags & UInt32(RING_MEMORY_DURING_RUN) != 0 {
+            lowerGrade(to: .exitsOnly, because: .writeDuringRun(object: UInt32(object), step: stepCount))
+        }
+        try append(
+            .memoryWrite(MemoryWrite(object: UInt32(object), offset: offset, bytes: Array(bytes), isRawStore: true)))
+    }
+
     // MARK: - Runs
 
     private func takeEntry(_ record: ShimRecord) throws(ImportError) {
@@ -158,7 +176,13 @@ extension RecordImporter {
         defer { calls.vcpus[record.vcpu] = vcpu }
         // Failed without a trace: a signal, or a VCPU that is gone. Nothing was consumed.
         guard !failed || kind == RING_RUN_REFUSED else { return }
-        if after.doubts != 0 { lowerGrade(to: .exitsOnly, because: .consumptionInferred(step: stepCount)) }
+        let doubts = Int32(after.doubts)
+        if doubts & ~RING_DOUBT_OVERLAP != 0 {
+            lowerGrade(to: .exitsOnly, because: .consumptionInferred(step: stepCount))
+        }
+        if doubts & RING_DOUBT_OVERLAP != 0, calls.level != .exits {
+            lowerGrade(to: .exitsOnly, because: .runsOverlapped(step: stepCount))
+        }
 
         let committed = vcpu.state
         let cached = StateFlags(rawValue: after.cached).intersection(.all)
@@ -168,6 +192,8 @@ extension RecordImporter {
             vcpu.lastExit = exit
         }
         let isEarly = kind == RING_RUN_EARLY
+        // No guest ran: what stands there is of the library's making, zeros in the original.
+        if isEarly { vcpu.lastExit.state = ExitState() }
         // What waits to be committed stands in the page, and is not the VCPU's yet.
         let waiting = isEarly ? StateFlags(rawValue: after.commit) : []
         var step = Step(
@@ -182,6 +208,12 @@ extension RecordImporter {
             if !isEarly {
                 let isConsumed = published.value(48, UInt64.self) != 0
                 step.event = isConsumed ? VCPUEvent(InterfaceBytes(record.payload[160..<176])) : nil
+            }
+            let advanced: UInt64 = published.value(32)
+            if advanced != vcpu.advanced {
+                // Before the run, since it is at its entry that the library moves the clock over a halt.
+                try append(.machine(.advanceClock(ticks: advanced &- vcpu.advanced)))
+                vcpu.advanced = advanced
             }
             let retired: UInt64 = published.value(16)
             step.retired = failed ? nil : retired &- vcpu.retired

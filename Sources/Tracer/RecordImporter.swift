@@ -36,7 +36,7 @@ final class RecordImporter {
     private var objects: [UInt32: ObjectTable] = [:]
     /// Pages are missing: keyframes cannot be made.
     private var leavesKeyframesOut = false
-    var calls = CallImporter(countsInstructions: false)
+    var calls = CallImporter(countsInstructions: false, level: .exits)
 
     private struct ObjectTable {
         var byteCount: Int
@@ -73,7 +73,7 @@ final class RecordImporter {
             guard let (lost, _) = record.split(ring_lost_record.self) else { throw damaged }
             lostCount &+= lost.count
             try noteLoss(lost.count, "the ring was full")
-        case RING_KIND_CALL, RING_KIND_RUN_ENTRY, RING_KIND_RUN_EXIT:
+        case RING_KIND_CALL, RING_KIND_RUN_ENTRY, RING_KIND_RUN_EXIT, RING_KIND_MEMORY:
             if !isTold { try takeSeen(record) }
         case RING_KIND_TOLD_HEADER:
             // Taken once more: whether a killed drainer was through with it could not be told.
@@ -110,7 +110,10 @@ final class RecordImporter {
             throw .foreignLayout(stateBytes: attach.state_bytes, commBytes: attach.comm_bytes)
         }
         isClosed = false
-        calls = CallImporter(countsInstructions: attach.publication_offset != 0)
+        // What the guest writes is known to a library alone.
+        calls = CallImporter(
+            countsInstructions: attach.publication_offset != 0,
+            level: attach.level == UInt32(RING_LEVEL_EXITS) ? .exits : .replay)
     }
 
     func open(_ header: TraceHeader) throws(ImportError) {

@@ -20,6 +20,7 @@ extension TraceGrade.Reason {
         case .recordingFailed(let step): (6, 0, 0, step)
         case .recordsLost(let step): (7, 0, 0, step)
         case .consumptionInferred(let step): (8, 0, 0, step)
+        case .runsOverlapped(let step): (9, 0, 0, step)
         }
     }
 
@@ -39,6 +40,7 @@ extension TraceGrade.Reason {
         case 6: reason = .recordingFailed(step: told.step)
         case 7: reason = .recordsLost(step: told.step)
         case 8: reason = .consumptionInferred(step: told.step)
+        case 9: reason = .runsOverlapped(step: told.step)
         default: return nil
         }
         return (level, reason)

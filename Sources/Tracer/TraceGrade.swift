@@ -37,6 +37,8 @@ public struct TraceGrade: Equatable, Sendable {
         case recordsLost(step: UInt64)
         /// What a run consumed is not published by the library below: it was inferred, and more than one answer fits.
         case consumptionInferred(step: UInt64)
+        /// Two VCPUs ran at the same time: the order of what they did to memory is not known.
+        case runsOverlapped(step: UInt64)
     }
 
     /// That of a recording of a backend that nothing has lowered yet.
@@ -70,6 +72,7 @@ extension TraceGrade.Reason {
         case .recordingFailed: 6
         case .recordsLost: 7
         case .consumptionInferred: 8
+        case .runsOverlapped: 9
         }
     }
 }

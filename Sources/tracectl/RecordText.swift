@@ -48,6 +48,7 @@ func words(_ reason: TraceGrade.Reason) -> String {
     case .secondMachine: "more than one machine was made, and only the first recorded"
     case .recordingFailed(let step): "recording failed at step \(step)"
     case .recordsLost(let step): "records were lost at step \(step)"
+    case .runsOverlapped(let step): "two VCPUs ran at the same time, first at step \(step)"
     case .consumptionInferred(let step):
         "the libnvmm does not say what a run consumed, and it can only be guessed at step \(step)"
     }

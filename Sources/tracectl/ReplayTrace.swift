@@ -71,8 +71,9 @@ struct ReplayTrace: ParsableCommand {
             var options = ReplayOptions(from: from ?? 0, resynchronises: resync)
             // The options end before a step, the command line names the last one.
             options.to = to.map { $0 == .max ? $0 : $0 + 1 }
-            let subject = try makeBackend(backend, model: reader.header.processorModel, fault: fault)
-            let reference = try makeBackend(backend, model: reader.header.processorModel, fault: nil)
+            let model = reader.header.isOfHypervisor ? nil : reader.header.processorModel
+            let subject = try makeBackend(backend, model: model, fault: fault)
+            let reference = try makeBackend(backend, model: model, fault: nil)
             let end = try reader.stepEnd()
             if let to, to >= end { warnOfEnd("--to", trace.text, end: end) }
             var progress = Progress()

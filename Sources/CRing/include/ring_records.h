@@ -12,6 +12,7 @@
 #define RING_KIND_CALL 5       // ring_call, then data: a call other than run, after it returned
 #define RING_KIND_RUN_ENTRY 6  // ring_run_entry, then state parts: what the run is about to consume
 #define RING_KIND_RUN_EXIT 7   // ring_run_exit, then state parts: what it gave
+#define RING_KIND_MEMORY 8     // ring_memory, then bytes: what the client stored since the last run
 
 // What a library tells of itself (<nvmm_publication.h>), in the order in which it happened, below a lock of its own.
 // A shim in whose process a library tells writes no records of calls and runs: the library's say the same and more.
@@ -106,6 +107,7 @@ struct ring_run_entry {
 #define RING_DOUBT_KIND 1    // the kind was inferred, and both were possible
 #define RING_DOUBT_COMMIT 2  // parts were marked while the run was under way
 #define RING_DOUBT_EVENT 4   // an event was armed, or its bytes changed, while the run was under way
+#define RING_DOUBT_OVERLAP 8  // another VCPU ran at the same time: the order of what the two did is not known
 
 /// Cached parts follow, as in ring_run_entry.
 struct ring_run_exit {
@@ -121,6 +123,16 @@ struct ring_run_exit {
     uint64_t commit;
     uint8_t exit[64];         // struct nvmm_x86_exit
     uint8_t publication[88];  // struct nvmm_publication
+};
+
+// ring_memory.flags
+#define RING_MEMORY_DURING_RUN 1  // stored, perhaps, while a guest ran
+
+struct ring_memory {
+    uint64_t hva;     // of the mapping: where RING_CALL_HVA_MAP put it
+    uint64_t offset;  // in the mapping
+    uint32_t flags;
+    uint32_t data_bytes;
 };
 
 // ring_told_event.flags

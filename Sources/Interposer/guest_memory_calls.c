@@ -1,0 +1,137 @@
+// System calls that write into the client's memory, shadowed: in watched guest memory they would fail with EFAULT.
+// Where nothing is watched each costs one load. Rules: recorder.h; the functions below are looked up at their first
+// call, or at the client's first of libnvmm.
+#define _GNU_SOURCE
+#include "guest_memory.h"
+
+#include <dlfcn.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#define SHADOW __attribute__((visibility("default")))
+
+/// `NEXT(type, name, parameters)`: the function that the shadow stands before.
+#define NEXT(type, name, parameters) \
+    static type(*next) parameters; \
+    if (next == NULL) { \
+        void *found = dlsym(RTLD_NEXT, name); \
+        memcpy(&next, &found, sizeof found); \
+    }
+
+static void open_buffer(const void *start, size_t bytes) {
+    if (guest_memory_is_watched()) guest_memory_open((uintptr_t)start, bytes);
+}
+
+static void open_pieces(const struct iovec *pieces, int count) {
+    if (!guest_memory_is_watched()) return;
+    for (int piece = 0; piece < count; piece++) {
+        guest_memory_open((uintptr_t)pieces[piece].iov_base, pieces[piece].iov_len);
+    }
+}
+
+SHADOW ssize_t read(int file, void *buffer, size_t bytes) {
+    NEXT(ssize_t, "read", (int, void *, size_t))
+    open_buffer(buffer, bytes);
+    return next(file, buffer, bytes);
+}
+
+SHADOW ssize_t pread(int file, void *buffer, size_t bytes, off_t offset) {
+    NEXT(ssize_t, "pread", (int, void *, size_t, off_t))
+    open_buffer(buffer, bytes);
+    return next(file, buffer, bytes, offset);
+}
+
+SHADOW ssize_t readv(int file, const struct iovec *pieces, int count) {
+    NEXT(ssize_t, "readv", (int, const struct iovec *, int))
+    open_pieces(pieces, count);
+    return next(file, pieces, count);
+}
+
+SHADOW ssize_t preadv(int file, const struct iovec *pieces, int count, off_t offset) {
+    NEXT(ssize_t, "preadv", (int, const struct iovec *, int, off_t))
+    open_pieces(pieces, count);
+    return next(file, pieces, count, offset);
+}
+
+SHADOW ssize_t recv(int file, void *buffer, size_t bytes, int flags) {
+    NEXT(ssize_t, "recv", (int, void *, size_t, int))
+    open_buffer(buffer, bytes);
+    return next(file, buffer, bytes, flags);
+}
+
+SHADOW ssize_t recvmsg(int file, struct msghdr *message, int flags) {
+    NEXT(ssize_t, "recvmsg", (int, struct msghdr *, int))
+    open_pieces(message->msg_iov, (int)message->msg_iovlen);
+    return next(file, message, flags);
+}
+
+#if defined(__GLIBC__)
+typedef __SOCKADDR_ARG sender;
+#else
+typedef struct sockaddr *sender;
+#endif
+
+SHADOW ssize_t recvfrom(int file, void *buffer, size_t bytes, int flags, sender from, socklen_t *from_bytes) {
+    NEXT(ssize_t, "recvfrom", (int, void *, size_t, int, sender, socklen_t *))
+    open_buffer(buffer, bytes);
+    return next(file, buffer, bytes, flags, from, from_bytes);
+}
+
+#if defined(__GLIBC__)
+// The GNU C library's other names: of 64-bit offsets, and what _FORTIFY_SOURCE makes of them.
+SHADOW ssize_t pread64(int file, void *buffer, size_t bytes, off_t offset) {
+    NEXT(ssize_t, "pread64", (int, void *, size_t, off_t))
+    open_buffer(buffer, bytes);
+    return next(file, buffer, bytes, offset);
+}
+
+SHADOW ssize_t preadv64(int file, const struct iovec *pieces, int count, off_t offset) {
+    NEXT(ssize_t, "preadv64", (int, const struct iovec *, int, off_t))
+    open_pieces(pieces, count);
+    return next(file, pieces, count, offset);
+}
+
+ssize_t __read_chk(int file, void *buffer, size_t bytes, size_t room);
+SHADOW ssize_t __read_chk(int file, void *buffer, size_t bytes, size_t room) {
+    NEXT(ssize_t, "__read_chk", (int, void *, size_t, size_t))
+    open_buffer(buffer, bytes);
+    return next(file, buffer, bytes, room);
+}
+
+ssize_t __pread64_chk(int file, void *buffer, size_t bytes, off_t offset, size_t room);
+SHADOW ssize_t __pread64_chk(int file, void *buffer, size_t bytes, off_t offset, size_t room) {
+    NEXT(ssize_t, "__pread64_chk", (int, void *, size_t, off_t, size_t))
+    open_buffer(buffer, bytes);
+    return next(file, buffer, bytes, offset, room);
+}
+
+ssize_t __recv_chk(int file, void *buffer, size_t bytes, size_t room, int flags);
+SHADOW ssize_t __recv_chk(int file, void *buffer, size_t bytes, size_t room, int flags) {
+    NEXT(ssize_t, "__recv_chk", (int, void *, size_t, size_t, int))
+    open_buffer(buffer, bytes);
+    return next(file, buffer, bytes, room, flags);
+}
+#endif
+
+// MARK: - The handler of SIGSEGV
+
+SHADOW int sigaction(int number, const struct sigaction *action, struct sigaction *before) {
+    NEXT(int, "sigaction", (int, const struct sigaction *, struct sigaction *))
+    if (number == SIGSEGV && guest_memory_take_handler(action, before)) return 0;
+    return next(number, action, before);
+}
+
+typedef void handler_function(int);
+
+SHADOW handler_function *signal(int number, handler_function *handler) {
+    NEXT(handler_function *, "signal", (int, handler_function *))
+    struct sigaction action, before;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = handler;
+    action.sa_flags = SA_RESTART;
+    if (number == SIGSEGV && guest_memory_take_handler(&action, &before)) return before.sa_handler;
+    return next(number, handler);
+}
