@@ -1,0 +1,64 @@
+import Foundation
+import NVMM
+import Replay
+import SystemPackage
+import TestSupport
+import Testing
+import TraceFile
+import TraceTestSupport
+import Tracer
+
+/// Recordings from outside of a hypervisor, which says neither how many instructions a run retired nor what time it is.
+@Suite struct UncountedReplayTests {
+    /// What a shim would have recorded of the same run: no counts, no clock, no keyframes, a processor of its own.
+    private func replay(_ trace: RecordedTrace, change: (inout Step) -> Void = { _ in }) throws -> ReplayReport {
+        let url = FileManager.default.temporaryDirectory.appending(path: "uncounted-\(UUID().uuidString).vmtrace")
+        defer { try? FileManager.default.removeItem(at: url) }
+        var header = trace.reader.header
+        header.capability.countsInstructions = false
+        (header.backendName, header.processorModel, header.cpuidTable) = ("nvmm", TraceHeader.hostProcessor, [])
+        let writer = try TraceWriter(.file(FilePath(url.path)), header: header)
+        let cursor = try trace.reader.cursor()
+        while let event = try cursor.next() {
+            switch event {
+            case .keyframe: break
+            case .step(var step):
+                (step.retired, step.clock) = (nil, 0)
+                change(&step)
+                try writer.append(.step(step))
+            default: try writer.append(event)
+            }
+        }
+        _ = try writer.finish()
+        return try Replayer(try TraceReader(path: FilePath(url.path)), on: ToyBackend()).run()
+    }
+
+    @Test func `exits that the guest causes are checked without counts`() throws {
+        let report = try replay(try RecordedTrace { try $0.run(40) })
+        #expect(report.isClean)
+        #expect(report.totals.identical == 40)
+    }
+
+    @Test func `a wrong register is a divergence there too, and no count is shown`() throws {
+        var seen = 0
+        let report = try replay(try RecordedTrace { try $0.run(40) }) { step in
+            seen += 1
+            if seen == 8 { step.state[.rbx] ^= 1 }
+        }
+        #expect(report.divergence?.step == 7)
+        #expect(report.divergence?.differingFields.map(\.name) == ["rbx"])
+    }
+
+    @Test func `from a run that ended without an exit on, nothing can be said`() throws {
+        let trace = try RecordedTrace { client in
+            client.budgets = [nil, nil, nil, nil, 3]
+            try client.run(20)
+        }
+        let report = try replay(trace)
+        #expect(report.totals.identical == 4)
+        #expect(report.totals.unverifiable == 16)
+        #expect(report.divergence == nil)
+        #expect(!report.isClean)
+        #expect(report.reasons.count == 1)
+    }
+}
