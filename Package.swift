@@ -73,7 +73,8 @@ let package = Package(
         .target(
             name: "LibNVMM",
             dependencies: [
-                "Assists", "CClientThreads", "CNVMM", "NVMM", "Replay", "SoftBackend", "TraceFile", "Tracer",
+                "Assists", "CClientThreads", "CNVMM", "CWriteTracking", "NVMM", "Replay", "SoftBackend", "TraceFile",
+                "Tracer",
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: strict),

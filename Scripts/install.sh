@@ -25,9 +25,13 @@ mkdir -p "$target/lib/pkgconfig" "$target/include"
 object=$(mktemp --suffix=.o)
 trap 'rm -f "$object"' EXIT
 ld -r --whole-archive "$built/libnvmm.a" -o "$object"
-# The client's signal handlers are installed through functions of the library, which are no part of tracectl.
+# The client's signal handlers are installed through functions of the library, and its reads into guest memory go
+# through others, which are no part of tracectl.
 aliases=()
-for alias in sigaction=client_sigaction {,s,bsd_}signal=client_signal {,__}sysv_signal=client_sysv_signal; do
+for alias in sigaction=client_sigaction {,s,bsd_}signal=client_signal {,__}sysv_signal=client_sysv_signal \
+    read=client_read __read_chk=client_read_checked pread{,64}=client_pread __pread{,64}_chk=client_pread_checked \
+    readv=client_readv preadv{,64}=client_preadv recv=client_recv __recv_chk=client_recv_checked \
+    recvfrom=client_recvfrom recvmsg=client_recvmsg; do
     aliases+=(-Xlinker "--defsym=$alias")
 done
 swiftc -emit-library -static-stdlib -o "$target/lib/libnvmm.so.2" \

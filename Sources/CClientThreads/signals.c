@@ -9,6 +9,8 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define SIGNALS 65  // of Linux, 1...64
 
@@ -18,11 +20,19 @@ typedef void handler_function(int, siginfo_t *, void *);
 static _Atomic(handler_function *) handlers[SIGNALS];
 // Whether that was given with SA_SIGINFO, which ours always is.
 static atomic_bool takes_information[SIGNALS];
+// Whether it stands for one signal alone.
+static atomic_bool is_for_once[SIGNALS];
 
 // Initial-exec: reading one must not allocate, as it may where the library was opened late.
 #define THREAD_LOCAL __attribute__((tls_model("initial-exec"))) _Thread_local
 static THREAD_LOCAL int32_t *volatile give_way;
 static THREAD_LOCAL volatile sig_atomic_t has_seen_one;
+
+// Signals that came while the thread had put them off. There is no room for more: what does not fit is not put off.
+#define PUT_OFF_MAX 4
+static THREAD_LOCAL volatile sig_atomic_t put_off_depth;
+static THREAD_LOCAL volatile sig_atomic_t put_off_count;
+static THREAD_LOCAL siginfo_t put_off[PUT_OFF_MAX];
 
 // MARK: Runs
 
@@ -43,6 +53,54 @@ bool signal_watch_has_seen_one(void) {
     return has_seen_one != 0;
 }
 
+// MARK: Putting off
+
+void signal_put_off_begin(void) {
+    put_off_depth++;
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+/// Sends the thread again what it had put off: the kernel then runs the handlers as it would have.
+static void catch_up(void) {
+    sigset_t all, before;
+    const int error = errno;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    for (int index = 0; index < put_off_count; index++) {
+        syscall(SYS_rt_tgsigqueueinfo, getpid(), syscall(SYS_gettid), put_off[index].si_signo, &put_off[index]);
+    }
+    put_off_count = 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    errno = error;
+}
+
+void signal_put_off_end(void) {
+    atomic_signal_fence(memory_order_seq_cst);
+    put_off_depth--;
+    atomic_signal_fence(memory_order_seq_cst);
+    if (put_off_depth == 0 && put_off_count > 0) catch_up();
+}
+
+/// In a handler. Signals that an instruction of the thread caused, and handlers that the kernel has taken away already,
+/// cannot come later.
+static bool is_put_off(int number, const siginfo_t *information) {
+    if (put_off_depth == 0 || put_off_count >= PUT_OFF_MAX) return false;
+    const bool is_fault = number == SIGSEGV || number == SIGBUS || number == SIGFPE || number == SIGILL
+        || number == SIGTRAP || number == SIGSYS;
+    if (is_fault || atomic_load_explicit(&is_for_once[number], memory_order_relaxed)) return false;
+    // Another signal's handler may come between, and puts its own behind.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    const bool has_room = put_off_count < PUT_OFF_MAX;
+    if (has_room) {
+        put_off[put_off_count] = *information;
+        put_off_count++;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return has_room;
+}
+
 // MARK: Handlers
 
 static void run_handler(int number, siginfo_t *information, void *context) {
@@ -52,6 +110,7 @@ static void run_handler(int number, siginfo_t *information, void *context) {
         // The thread itself looks at it, behind this handler; other threads may set it too.
         __atomic_store_n(word, 1, __ATOMIC_RELEASE);
     }
+    if (is_put_off(number, information)) return;
     handler_function *handler = atomic_load_explicit(&handlers[number], memory_order_acquire);
     // The kernel passes all three arguments to every handler; one that takes the number alone does not look at them.
     if (handler != NULL) handler(number, information, context);
@@ -83,6 +142,44 @@ static bool is_function(const struct sigaction *action) {
     return action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN;
 }
 
+// MARK: SIGSEGV, where guest memory is protected by it
+
+static _Atomic(client_fault_function *) fault_function;
+// What the kernel would have for SIGSEGV if ours did not stand before it.
+static struct sigaction fault_action;
+
+static void run_fault(int number, siginfo_t *information, void *context) {
+    if (atomic_load(&fault_function)((uintptr_t)information->si_addr)) return;
+    if (is_function(&fault_action)) {
+        if (fault_action.sa_flags & SA_SIGINFO) {
+            fault_action.sa_sigaction(number, information, context);
+        } else {
+            fault_action.sa_handler(number);
+        }
+        return;
+    }
+    // The instruction faults again, and then nobody catches it.
+    struct sigaction plain = {.sa_handler = SIG_DFL};
+    (void)next_sigaction(number, &plain, NULL);
+}
+
+void client_watch_faults(client_fault_function *fault) {
+    if (atomic_exchange(&fault_function, fault) != NULL) return;
+    // Others may come while a thread waits in it, and store too.
+    struct sigaction ours = {.sa_sigaction = run_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
+    sigemptyset(&ours.sa_mask);
+    (void)next_sigaction(SIGSEGV, &ours, &fault_action);
+}
+
+/// As next_sigaction; SIGSEGV's stays ours.
+static int change_action(int number, const struct sigaction *action, struct sigaction *before) {
+    if (number != SIGSEGV || atomic_load(&fault_function) == NULL) return next_sigaction(number, action, before);
+    const struct sigaction old = fault_action;
+    if (action != NULL) fault_action = *action;
+    if (before != NULL) *before = old;
+    return 0;
+}
+
 /// What the kernel has and the table, changed together.
 static int exchange(int number, const struct sigaction *action, struct sigaction *before) {
     static atomic_flag is_held = ATOMIC_FLAG_INIT;
@@ -93,21 +190,25 @@ static int exchange(int number, const struct sigaction *action, struct sigaction
 
     handler_function *handler_before = atomic_load_explicit(&handlers[number], memory_order_relaxed);
     const bool information_before = atomic_load_explicit(&takes_information[number], memory_order_relaxed);
+    const bool once_before = atomic_load_explicit(&is_for_once[number], memory_order_relaxed);
     struct sigaction ours;
     if (action != NULL && is_function(action)) {
         // First the table: the kernel's half may take effect on another thread at once.
         atomic_store_explicit(&handlers[number], action->sa_sigaction, memory_order_release);
         atomic_store_explicit(&takes_information[number], (action->sa_flags & SA_SIGINFO) != 0, memory_order_relaxed);
+        const bool is_once = (action->sa_flags & (int)SA_RESETHAND) != 0;
+        atomic_store_explicit(&is_for_once[number], is_once, memory_order_relaxed);
         ours = *action;
         ours.sa_sigaction = run_handler;
         ours.sa_flags |= SA_SIGINFO;
         action = &ours;
     }
-    const int result = next_sigaction(number, action, before);
+    const int result = change_action(number, action, before);
     const int error = errno;
     if (result != 0) {
         atomic_store_explicit(&handlers[number], handler_before, memory_order_release);
         atomic_store_explicit(&takes_information[number], information_before, memory_order_relaxed);
+        atomic_store_explicit(&is_for_once[number], once_before, memory_order_relaxed);
     } else if (before != NULL && is_function(before) && before->sa_sigaction == run_handler) {
         before->sa_sigaction = handler_before;
         if (!information_before) before->sa_flags &= ~SA_SIGINFO;

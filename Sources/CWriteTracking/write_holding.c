@@ -2,7 +2,25 @@
 #define _GNU_SOURCE
 #include "write_holding.h"
 
+#include "page_holding.h"
+
 #include <errno.h>
+#include <stdatomic.h>
+
+static atomic_int choice;
+static void (*_Atomic install_handler)(void);
+
+void write_holder_choose(int how, void (*install)(void)) {
+    atomic_store(&install_handler, install);
+    atomic_store(&choice, how);
+}
+
+bool write_holder_may_protect(void) {
+    int how = atomic_load(&choice);
+    return how == WRITE_HOLDING_EITHER || how == WRITE_HOLDING_MPROTECT;
+}
+
+bool write_holder_must_protect(void) { return atomic_load(&choice) == WRITE_HOLDING_MPROTECT; }
 
 #if defined(__linux__)
 #include <fcntl.h>
@@ -34,8 +52,37 @@ static int open_fault_file(void) {
     return file;
 }
 
+/// By mprotect.
+static int open_pages(struct write_holder *holder) {
+    holder->fault_file = -1;
+    holder->end_file = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (holder->end_file < 0) return errno;
+    int event_file;
+    holder->pages = page_holder_open(&event_file);
+    if (holder->pages == NULL) {
+        int error = errno;
+        write_holder_close(holder);
+        return error;
+    }
+    holder->fault_file = event_file;
+    void (*install)(void) = atomic_load(&install_handler);
+    if (install != NULL) install();
+    return 0;
+}
+
+static int open_userfaultfd(struct write_holder *holder);
+
 int write_holder_open(struct write_holder *holder) {
-    holder->end_file = -1;
+    holder->pages = NULL;
+    holder->fault_file = holder->end_file = -1;
+    int how = atomic_load(&choice);
+    if (how == WRITE_HOLDING_NONE) return ENOTSUP;
+    if (how == WRITE_HOLDING_MPROTECT) return open_pages(holder);
+    int error = open_userfaultfd(holder);
+    return error != 0 && how == WRITE_HOLDING_EITHER ? open_pages(holder) : error;
+}
+
+static int open_userfaultfd(struct write_holder *holder) {
     holder->fault_file = open_fault_file();
     if (holder->fault_file < 0) return errno;
     struct uffdio_api api = {
@@ -53,7 +100,12 @@ int write_holder_open(struct write_holder *holder) {
 
 void write_holder_close(struct write_holder *holder) {
     if (holder->end_file >= 0) close(holder->end_file);
-    if (holder->fault_file >= 0) close(holder->fault_file);
+    if (holder->pages != NULL) {
+        page_holder_close(holder->pages);
+    } else if (holder->fault_file >= 0) {
+        close(holder->fault_file);
+    }
+    holder->pages = NULL;
     holder->fault_file = holder->end_file = -1;
 }
 
@@ -67,6 +119,7 @@ static int change(struct write_holder *holder, uintptr_t start, size_t bytes, ui
 }
 
 int write_holder_add(struct write_holder *holder, uintptr_t start, size_t bytes) {
+    if (holder->pages != NULL) return page_holder_add(holder->pages, start, bytes);
     struct uffdio_register request = {.range = {start, bytes}, .mode = UFFDIO_REGISTER_MODE_WP};
     if (ioctl(holder->fault_file, UFFDIO_REGISTER, &request) != 0) return errno;
     int error = write_holder_protect(holder, start, bytes);
@@ -75,15 +128,18 @@ int write_holder_add(struct write_holder *holder, uintptr_t start, size_t bytes)
 }
 
 int write_holder_remove(struct write_holder *holder, uintptr_t start, size_t bytes) {
+    if (holder->pages != NULL) return page_holder_remove(holder->pages);
     struct uffdio_range range = {start, bytes};
     return ioctl(holder->fault_file, UFFDIO_UNREGISTER, &range) == 0 ? 0 : errno;
 }
 
 int write_holder_protect(struct write_holder *holder, uintptr_t start, size_t bytes) {
+    if (holder->pages != NULL) return page_holder_protect(holder->pages, start, bytes);
     return change(holder, start, bytes, UFFDIO_WRITEPROTECT_MODE_WP);
 }
 
 int write_holder_admit(struct write_holder *holder, uintptr_t page, size_t bytes) {
+    if (holder->pages != NULL) return page_holder_admit(holder->pages, page, bytes);
     return change(holder, page, bytes, 0);
 }
 
@@ -93,11 +149,13 @@ void write_holder_wait(struct write_holder *holder) {
 }
 
 bool write_holder_has_next(struct write_holder *holder) {
+    if (holder->pages != NULL) return page_holder_has_next(holder->pages);
     struct pollfd file = {.fd = holder->fault_file, .events = POLLIN};
     return poll(&file, 1, 0) > 0;
 }
 
 unsigned write_holder_next(struct write_holder *holder, struct held_writer *writers, unsigned room) {
+    if (holder->pages != NULL) return page_holder_next(holder->pages, writers, room);
     struct uffd_msg messages[MESSAGES];
     if (room > MESSAGES) room = MESSAGES;
     ssize_t bytes = read(holder->fault_file, messages, room * sizeof messages[0]);

@@ -41,6 +41,7 @@ final class Library: @unchecked Sendable {
                 throw ErrorNumber(ENXIO)
             }
             backend = SoftBackend()
+            WriteProtection.choose(Self.environment("NVMM_WRITE_PROTECTION"))
         }
     }
 
@@ -216,7 +217,7 @@ final class Library: @unchecked Sendable {
     }
 
     /// A line on standard error: the client's own output stays as it is.
-    private static func warn(_ text: String) {
+    static func warn(_ text: String) {
         var line = Array("libnvmm: \(text)\n".utf8)
         _ = unsafe line.withUnsafeMutableBytes { unsafe write(2, $0.baseAddress, $0.count) }
     }

@@ -1,5 +1,6 @@
 // Whose turn it is: the VCPUs of one machine, and the calls that change it, go one after another as they came.
 
+import CClientThreads
 import Glibc
 import NVMM
 
@@ -33,15 +34,26 @@ import NVMM
     }
 
     func take() {
-        unsafe pthread_mutex_lock(mutex)
+        lock()
         awaitTurn()
-        unsafe pthread_mutex_unlock(mutex)
+        unlock()
     }
 
     func pass() {
-        unsafe pthread_mutex_lock(mutex)
+        lock()
         serveNext()
+        unlock()
+    }
+
+    /// The client's signal handlers on this thread wait until the mutex is let go.
+    private func lock() {
+        signal_put_off_begin()
+        unsafe pthread_mutex_lock(mutex)
+    }
+
+    private func unlock() {
         unsafe pthread_mutex_unlock(mutex)
+        signal_put_off_end()
     }
 
     func during<Value, Failure: Error>(_ body: () throws(Failure) -> Value) throws(Failure) -> Value {
@@ -56,8 +68,8 @@ import NVMM
     ///
     /// - Returns: whether somebody waits already.
     func take(forRunOf vcpu: any VCPU) -> Bool {
-        unsafe pthread_mutex_lock(mutex)
-        defer { unsafe pthread_mutex_unlock(mutex) }
+        lock()
+        defer { unlock() }
         awaitTurn()
         return begin(vcpu)
     }
@@ -67,8 +79,8 @@ import NVMM
     ///
     /// - Returns: as ``take(forRunOf:)``.
     func passOn(inRunOf vcpu: any VCPU) -> Bool {
-        unsafe pthread_mutex_lock(mutex)
-        defer { unsafe pthread_mutex_unlock(mutex) }
+        lock()
+        defer { unlock() }
         if hasWaiters {
             serveNext()
             awaitTurn()

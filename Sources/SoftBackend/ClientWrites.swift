@@ -9,7 +9,7 @@ import NVMM
 /// SAFETY: the tracker is a plain structure that only this object touches, one call at a time (the machine's calls do
 /// not overlap); the range is the client's mapping, which outlives ``end()``.
 @safe final class ClientWrites {
-    private enum State { case idle, watching, holding(HeldMapping), lost, unavailable }
+    private enum State { case idle, watching, promised, holding(HeldMapping), lost, unavailable }
 
     private let start: UInt
     private let byteCount: Int
@@ -30,8 +30,9 @@ import NVMM
         case .idle: return begin()
         case .watching: return unsafe write_tracker_is_unchanged(&tracker) ? [] : scan()
         case .holding(let mapping): return mapping.take()
-        // It worked when the watch began; should it not now, all pages are to be looked at.
-        case .lost: return [0..<byteCount / pageBytes]
+        // It worked when the watch began; should it not now, all pages are to be looked at. So they are until somebody
+        // holds them.
+        case .lost, .promised: return [0..<byteCount / pageBytes]
         }
     }
 
@@ -39,6 +40,14 @@ import NVMM
     ///
     /// - Returns: nil where nobody watches, or the kernel does not allow it: all is as before then.
     func hold(behind gate: any WriterGate) -> (any HeldWriters)? {
+        if case .promised = state {
+            guard let mapping = HeldMapping(start: start, byteCount: byteCount, gate: gate) else {
+                state = .lost
+                return nil
+            }
+            state = .holding(mapping)
+            return mapping
+        }
         guard case .watching = state else { return nil }
         // A mapping is registered with one descriptor at a time.
         _ = unsafe write_tracker_remove(&tracker, start, byteCount)
@@ -55,14 +64,21 @@ import NVMM
     }
 
     private func begin() -> [Range<Int>]? {
-        state = .unavailable
-        guard unsafe write_tracker_open(&tracker) == 0 else { return nil }
+        guard !write_holder_must_protect(), unsafe write_tracker_open(&tracker) == 0 else {
+            return beginWithoutTracker()
+        }
         guard unsafe write_tracker_add(&tracker, start, byteCount) == 0 else {
             unsafe write_tracker_close(&tracker)
-            return nil
+            return beginWithoutTracker()
         }
         state = .watching
         return [0..<byteCount / pageBytes]
+    }
+
+    /// Pages that are held need no tracker, and mprotect needs nothing of the kernel.
+    private func beginWithoutTracker() -> [Range<Int>]? {
+        state = write_holder_may_protect() ? .promised : .unavailable
+        return write_holder_may_protect() ? [0..<byteCount / pageBytes] : nil
     }
 
     private func scan() -> [Range<Int>]? {
@@ -85,7 +101,7 @@ import NVMM
     /// Before the mapping goes.
     func end() {
         switch state {
-        case .idle, .lost, .unavailable: return
+        case .idle, .lost, .promised, .unavailable: return
         case .watching:
             _ = unsafe write_tracker_remove(&tracker, start, byteCount)
             unsafe write_tracker_close(&tracker)

@@ -37,7 +37,7 @@ static void check(const char *what, int holds) {
 static void count(int number) {
     (void)number;
     if (pthread_equal(pthread_self(), runner)) counted++; else others++;
-    // A store in a handler of the thread that executes cannot be held back.
+    // The handler comes once the run has given way.
     if (wants_store) memory[0x3000]++;
     errno = 0;
 }

@@ -18,7 +18,29 @@
 struct write_holder {
     int fault_file;
     int end_file;
+    struct page_holder *pages;  // NULL where userfaultfd holds
 };
+
+// How to hold. By mprotect, a thread that stores waits in a handler of SIGSEGV, which whoever allows it has to install,
+// and system calls that store fail with EFAULT: their callers have to store for them.
+#define WRITE_HOLDING_USERFAULTFD 0          // or not at all: the default
+#define WRITE_HOLDING_EITHER 1               // by mprotect where userfaultfd is refused
+#define WRITE_HOLDING_MPROTECT 2
+#define WRITE_HOLDING_NONE 3
+
+/// For holders that are opened from now on. `install` is called before the first page is protected by mprotect.
+void write_holder_choose(int how, void (*install)(void));
+
+/// Whether a page may be protected by mprotect, and whether by nothing else.
+bool write_holder_may_protect(void);
+bool write_holder_must_protect(void);
+
+/// In a handler of SIGSEGV: waits until the page at `address` is open. Returns false where it is not held: the fault is
+/// another's. Async-signal-safe.
+bool write_holder_fault(uintptr_t address);
+
+/// Whether a system call that stores `bytes` from `start` on would fail. One load where nothing is held by mprotect.
+bool write_holder_covers(uintptr_t start, size_t bytes);
 
 /// A thread that sleeps before its write to the page at `page`; `thread` is the kernel's number of it.
 struct held_writer {
