@@ -10,6 +10,7 @@ firmware=${FIRMWARE:-/usr/share/seabios/bios.bin}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 bad=0
+empty=0
 least=-1
 most=0
 for ((round = 1; round <= rounds; round++)); do
@@ -25,6 +26,11 @@ for ((round = 1; round <= rounds; round++)); do
         # Killed before the header stood: nothing was recorded, and repair says so.
         grep -q "nothing was recorded" "$work/repair.txt" && continue
     fi
+    # Killed before the first step: there is nothing to replay in a trace that is sound.
+    if "$tracectl" verify "$work/b.vmtrace" >"$work/verify.txt" 2>&1 && grep -q ' 0 steps,' "$work/verify.txt"; then
+        empty=$((empty + 1))
+        continue
+    fi
     if ! "$tracectl" verify "$work/b.vmtrace" >"$work/verify.txt" 2>&1 \
         || ! "$tracectl" replay "$work/b.vmtrace" >"$work/replay.txt" 2>&1; then
         bad=$((bad + 1))
@@ -37,5 +43,5 @@ for ((round = 1; round <= rounds; round++)); do
     [ "$least" -lt 0 ] || [ "$steps" -lt "$least" ] && least=$steps
     [ "$steps" -gt "$most" ] && most=$steps
 done
-echo "kill loop: $rounds rounds, $bad not recovered; steps recovered: $least to $most"
+echo "kill loop: $rounds rounds, $bad not recovered, $empty before the first step; steps recovered: $least to $most"
 [ "$bad" -eq 0 ]
