@@ -9,6 +9,11 @@ RANDOM=${3:-1}
 firmware=${FIRMWARE:-/usr/share/seabios/bios.bin}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+# How long a recording takes that nobody kills, in milliseconds.
+begin=${EPOCHREALTIME/./}
+"$tracectl" record --firmware "$firmware" -o "$work/a.vmtrace" >/dev/null
+whole=$(((${EPOCHREALTIME/./} - begin) / 1000))
+killed=0
 bad=0
 empty=0
 least=-1
@@ -17,9 +22,10 @@ for ((round = 1; round <= rounds; round++)); do
     rm -f "$work"/*
     "$tracectl" record --firmware "$firmware" -o "$work/a.vmtrace" >/dev/null 2>&1 &
     writer=$!
-    # 0 to 1.5 s: from before the header to the end of POST.
-    sleep "$(printf '%d.%03d' $((RANDOM % 2)) $((RANDOM % 750)))"
-    kill -KILL "$writer" 2>/dev/null || true
+    # From before the header to just after the end.
+    pause=$((RANDOM % (whole + whole / 10 + 1)))
+    sleep "$(printf '%d.%03d' $((pause / 1000)) $((pause % 1000)))"
+    kill -KILL "$writer" 2>/dev/null && killed=$((killed + 1))
     wait "$writer" 2>/dev/null || true
     [ -s "$work/a.vmtrace" ] || continue
     if ! "$tracectl" repair "$work/a.vmtrace" -o "$work/b.vmtrace" >"$work/repair.txt" 2>&1; then
@@ -43,5 +49,5 @@ for ((round = 1; round <= rounds; round++)); do
     [ "$least" -lt 0 ] || [ "$steps" -lt "$least" ] && least=$steps
     [ "$steps" -gt "$most" ] && most=$steps
 done
-echo "kill loop: $rounds rounds, $bad not recovered, $empty before the first step; steps recovered: $least to $most"
+echo "kill loop: $rounds rounds, $killed killed in time, $bad not recovered, $empty before the first step; steps recovered: $least to $most"
 [ "$bad" -eq 0 ]
