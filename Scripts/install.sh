@@ -29,6 +29,7 @@ ld -r --whole-archive "$built/libnvmm.a" -o "$object"
 # through others, which are no part of tracectl.
 aliases=()
 for alias in sigaction=client_sigaction {,s,bsd_}signal=client_signal {,__}sysv_signal=client_sysv_signal \
+    pthread_sigmask=client_sigmask sigprocmask=client_sigprocmask \
     read=client_read __read_chk=client_read_checked pread{,64}=client_pread __pread{,64}_chk=client_pread_checked \
     readv=client_readv preadv{,64}=client_preadv recv=client_recv __recv_chk=client_recv_checked \
     recvfrom=client_recvfrom recvmsg=client_recvmsg; do

@@ -6,6 +6,8 @@
 
 #include <dlfcn.h>
 #include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/types.h>
@@ -116,7 +118,30 @@ SHADOW ssize_t __recv_chk(int file, void *buffer, size_t bytes, size_t room, int
 }
 #endif
 
-// MARK: - The handler of SIGSEGV
+// MARK: - SIGSEGV
+
+/// Whether this process is to be recorded. A thread that blocks all signals may do so long before its first machine.
+static bool may_watch(void) { return getenv("VMTRACE_RING") != NULL || getenv("VMTRACE_RAW") != NULL; }
+
+/// `set` without SIGSEGV: where it is blocked, the first store to a protected page would kill the client.
+static const sigset_t *unblocked(int how, const sigset_t *set, sigset_t *changed) {
+    if (set == NULL || how == SIG_UNBLOCK || !may_watch()) return set;
+    *changed = *set;
+    sigdelset(changed, SIGSEGV);
+    return changed;
+}
+
+SHADOW int pthread_sigmask(int how, const sigset_t *set, sigset_t *before) {
+    NEXT(int, "pthread_sigmask", (int, const sigset_t *, sigset_t *))
+    sigset_t changed;
+    return next(how, unblocked(how, set, &changed), before);
+}
+
+SHADOW int sigprocmask(int how, const sigset_t *set, sigset_t *before) {
+    NEXT(int, "sigprocmask", (int, const sigset_t *, sigset_t *))
+    sigset_t changed;
+    return next(how, unblocked(how, set, &changed), before);
+}
 
 SHADOW int sigaction(int number, const struct sigaction *action, struct sigaction *before) {
     NEXT(int, "sigaction", (int, const struct sigaction *, struct sigaction *))

@@ -47,6 +47,9 @@ void client_watch_reads(client_covers_function *covers);
 // What the client calls, by the C library's names; hidden, the aliases would be so too. Its own handlers come back, and
 // everything else is as the C library has it.
 
+int client_sigmask(int how, const sigset_t *set, sigset_t *before);
+int client_sigprocmask(int how, const sigset_t *set, sigset_t *before);
+
 ssize_t client_read(int file, void *buffer, size_t bytes);
 ssize_t client_pread(int file, void *buffer, size_t bytes, off_t offset);
 ssize_t client_readv(int file, const struct iovec *pieces, int count);
