@@ -55,11 +55,11 @@ extension ClientRecording {
         do throws(ImportError) { _ = try drain.finish() } catch { failure = error }
         removeFile(ringPath)
         if let failure { StandardError.line("tracectl: \(sentence(for: failure)): the recording ends there") }
-        guard let trigger else { return flight.reportNothing() }
         guard flight.recorder != nil else {
-            let text = "\(trigger), but nothing was recorded: it has to use libnvmm and make a machine"
+            let text = "nothing was recorded: it has to be linked with a libnvmm.so, dynamically, and make a machine"
             throw Trouble(path: command[0], cause: PlainTrouble(sentence: text))
         }
+        guard let trigger else { return flight.reportNothing() }
         try flight.write(to: output, because: trigger, options)
     }
 }

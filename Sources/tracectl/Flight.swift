@@ -1,5 +1,6 @@
 // A recording that is kept in memory until a trigger: asks the triggers, and writes the trace.
 
+import Glibc
 import NVMM
 import SystemPackage
 import TraceFile
@@ -45,6 +46,16 @@ final class Flight {
     func trigger(commandStatus status: Int32) -> String? {
         guard triggers.all.contains(.signal), status > 128 else { return nil }
         return "the command was ended by signal \(status - 128)"
+    }
+
+    /// A place that cannot be written must not come to light when something has happened at last.
+    static func checkFolder(of output: String) throws {
+        guard output != "-" else { return }
+        let folder = FilePath(output).removingLastComponent()
+        let path = folder.isEmpty ? "." : folder.string
+        guard unsafe access(path, W_OK | X_OK) == 0 else {
+            throw Trouble(path: output, cause: PlainTrouble(sentence: systemSentence("access", errno)))
+        }
     }
 
     /// Writes what is kept, and says so.

@@ -132,6 +132,9 @@ struct Record: ParsableCommand {
         guard trigger == nil || ring != nil else {
             throw ValidationError("--trigger goes with --ring BYTES, which says how much is kept until then")
         }
+        guard ring.map({ $0.bytes >= FlightRecorder.byteCountMin }) ?? true else {
+            throw ValidationError("--ring must be at least 1M")
+        }
         if !command.isEmpty { return try validateCommand() }
         guard (firmware == nil) != (guest == nil) else {
             throw ValidationError("name what to run: either --firmware FILE, --guest FILE, or -- COMMAND")
@@ -171,7 +174,10 @@ struct Record: ParsableCommand {
         }
         Interruption.watch()
         let flight = flight
-        if flight != nil { Interruption.watchForRequests() }
+        if flight != nil {
+            Interruption.watchForRequests()
+            try Flight.checkFolder(of: output)
+        }
         // Everything that is read comes first: a recording that cannot begin leaves nothing behind.
         let console = Console(toStandardError: output == "-")
         let configuration = try makeConfiguration(console)

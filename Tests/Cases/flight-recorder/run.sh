@@ -42,3 +42,7 @@ ls
 echo "== what does not go together"
 tracectl record --guest loop.bin --trigger shutdown -o none.vmtrace 2>&1 | head -n 1
 tracectl record --guest loop.bin --ring 1M --trigger fire -o none.vmtrace 2>&1 | head -n 1
+tracectl record --guest loop.bin --ring 5 -o none.vmtrace 2>&1 | head -n 1
+tracectl record --guest loop.bin --ring 1M -o nowhere/none.vmtrace 2>&1
+tracectl record --ring 1M -o none.vmtrace -- true 2>&1
+true
