@@ -19,6 +19,7 @@ final class RecordedClient: @unchecked Sendable {
         var options = RecordedBackendOptions(clock: .taken, mayWait: { Self.hasThreads })
         // At once: a client whose run fails may end in any way.
         options.didDiffer = { report.write($0) }
+        options.didRun = { report.note(runCount: $0, stepCount: $1) }
         // Its VCPUs never run: it maps the memory where the client wants it.
         backend = try RecordedBackend(
             try TraceReader(path: FilePath(path)), memory: SoftBackend(), options: options)
@@ -49,12 +50,25 @@ final class RecordedClient: @unchecked Sendable {
 private struct ReportFile: Sendable {
     let path: String?
     private let process = getpid()
+    /// Beside it: runs and steps so far, for a client that ends without a report. -1 where there is none.
+    private let progress: Int32
     /// Another program of the command has begun to report: one that called exec, say.
     private let isSecond: Bool
 
     init(_ path: String?) {
         self.path = path
         isSecond = path.map { unsafe access($0, F_OK) == 0 } ?? false
+        progress =
+            isSecond
+            ? -1
+            : path.map { unsafe open($0 + ".progress", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600) } ?? -1
+    }
+
+    func note(runCount: UInt64, stepCount: UInt64) {
+        guard progress >= 0 else { return }
+        let counts: InlineArray<2, UInt64> = [runCount, stepCount]
+        // SAFETY: 16 bytes of two integers. A client that closed the descriptor loses this, and nothing else.
+        _ = unsafe withUnsafeBytes(of: counts) { unsafe pwrite(progress, $0.baseAddress, $0.count, 0) }
     }
 
     /// Says that a client has begun, so that one that ends without a report is told from one that never came here.

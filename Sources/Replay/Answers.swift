@@ -137,6 +137,7 @@ extension Answers {
                 if let more = step.retired { retired = (retired ?? 0) &+ more }
                 isFirst = false
                 guard isSlice(step), continues(vcpu.id) else {
+                    options.didRun(report_.runCount, report_.stepCount)
                     return RunResult(exit: step.exit, kind: kind, retired: retired, event: event)
                 }
             }

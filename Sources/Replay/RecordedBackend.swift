@@ -23,6 +23,9 @@ public struct RecordedBackendOptions: Sendable {
     public var historyCount: Int
     /// Hears of the first difference, or of the end of what can be read, when it is found. No call may come from here.
     public var didDiffer: @Sendable (ClientReport) -> Void = { _ in }
+    /// Hears of each run that was as recorded: runs so far, and steps of the trace that they took. As for
+    /// ``didDiffer``, no call may come from here.
+    public var didRun: @Sendable (_ runCount: UInt64, _ stepCount: UInt64) -> Void = { _, _ in }
 
     public init(
         clock: Clock = .compared, patience: Duration = .seconds(10), historyCount: Int = 8,

@@ -25,10 +25,12 @@ struct ClientReplay {
         let (status, report) = try runClient()
         if report.trouble == ClientReport.unfinished {
             // Differences are reported at once: there was none so far.
-            let text = "tracectl: different: the client ended with status \(status) before it came to its end;"
+            let text =
+                "tracectl: different: the client ended with status \(status) after"
+                + " \(counted(report.runCount, "run")), before it came to its end; what it did until then was as"
+                + " recorded, to step \(grouped(report.stepCount))\n"
             let verdict = ClientVerdict(identical: false, clientStatus: status, report: report)
-            StandardError.write(
-                writesJSON ? try StableJSON.text(verdict) + "\n" : text + " what it did until then was as recorded\n")
+            StandardError.write(writesJSON ? try StableJSON.text(verdict) + "\n" : text)
             throw ExitStatus.difference
         }
         if let trouble = report.trouble {
@@ -63,12 +65,16 @@ struct ClientReplay {
             throw ExitStatus.signal(signal)
         }
         guard let data = try? Data(contentsOf: file),
-            let report = try? JSONDecoder().decode(ClientReport.self, from: data)
+            var report = try? JSONDecoder().decode(ClientReport.self, from: data)
         else {
             let sentence =
                 "no report came of the command (status \(status)): it has to be linked with this project's libnvmm.so,"
                 + " call nvmm_init, and end by itself"
             throw Trouble(path: command[0], cause: PlainTrouble(sentence: sentence))
+        }
+        let progress = folder.appending(path: "report.progress")
+        if report.trouble == ClientReport.unfinished, let counts = try? Data(contentsOf: progress) {
+            (report.runCount, report.stepCount) = (counts.number(at: 0), counts.number(at: 8))
         }
         return (status, report)
     }
@@ -89,4 +95,11 @@ struct ClientVerdict: Encodable {
     var identical: Bool
     var clientStatus: Int32
     var report: ClientReport
+}
+
+extension Data {
+    /// Eight bytes, little-endian; what is not there is 0.
+    fileprivate func number(at offset: Int) -> UInt64 {
+        dropFirst(offset).prefix(8).reversed().reduce(0) { $0 << 8 | UInt64($1) }
+    }
 }
