@@ -11,9 +11,10 @@ import Tracer
 /// SAFETY: they are of the types that <nvmm_publication.h> gives them, and stay where they are: a preloaded library is
 /// never unloaded.
 @safe struct PreloadedTracer {
-    private typealias Tell = @convention(c) (
-        UInt32, UInt32, UInt32, UnsafeRawPointer?, Int, UnsafeRawPointer?, Int
-    ) -> Int32
+    private typealias Tell =
+        @convention(c) (
+            UInt32, UInt32, UInt32, UnsafeRawPointer?, Int, UnsafeRawPointer?, Int
+        ) -> Int32
 
     let level: RecordLevel
     private let tellFunction: Tell

@@ -55,7 +55,8 @@ extension CPU {
     ) throws(Interruption) -> HostAddress {
         guard kind != .fetch else { return emulation.codeAddress(linear) }
         let gpa = try walk(linear, kind, user: user).gpa
-        let host = kind == .write
+        let host =
+            kind == .write
             ? emulation.write(gpa, byteCount: byteCount) : emulation.read(gpa, byteCount: byteCount)
         guard let host else {
             pendingExit = .none

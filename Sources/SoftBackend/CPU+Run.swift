@@ -140,7 +140,8 @@ extension CPU {
             // SDM vol. 3, section 17.3.1.1: cleared by every instruction that completes, unless it loaded the flag.
             let last = cursor.advanced(by: -1)
             // Between iterations of a repeated instruction it stays.
-            let isUnfinished = rip == instructionRIP(last.instruction)
+            let isUnfinished =
+                rip == instructionRIP(last.instruction)
                 && !last.instruction.flags.isDisjoint(with: [.rep, .repne])
             if last.instruction.operation != .iret, !isUnfinished { systemFlags &= ~RFLAGS.rf }
         }

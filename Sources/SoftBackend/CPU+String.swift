@@ -6,9 +6,9 @@
 import NVMM
 
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #elseif canImport(Darwin)
-import Darwin
+    import Darwin
 #endif
 
 extension CPU {
@@ -179,8 +179,9 @@ extension CPU {
     }
 
     @inline(never) mutating func lods(_ i: borrowing DecodedInstruction) throws(Interruption) {
-        try repeated(i) { (_: inout CPU, _: borrowing DecodedInstruction, _: UInt64) -> UInt64 in 0 }
-        step: { (cpu: inout CPU, i: borrowing DecodedInstruction) throws(Interruption) -> Bool in
+        try repeated(i) { (_: inout CPU, _: borrowing DecodedInstruction, _: UInt64) -> UInt64 in
+            0
+        } step: { (cpu: inout CPU, i: borrowing DecodedInstruction) throws(Interruption) -> Bool in
             let value = try cpu.load(i.segment, cpu.offset(Self.rsi, i), width: i.width)
             cpu.write(0, value, width: i.width)
             cpu.advance(Self.rsi, i)
@@ -198,8 +199,9 @@ extension CPU {
     @inline(__always) private mutating func cmps<T: OperandWidth>(
         _ i: borrowing DecodedInstruction, _ type: T.Type
     ) throws(Interruption) {
-        try repeated(i) { (_: inout CPU, _: borrowing DecodedInstruction, _: UInt64) -> UInt64 in 0 }
-        step: { (cpu: inout CPU, i: borrowing DecodedInstruction) throws(Interruption) -> Bool in
+        try repeated(i) { (_: inout CPU, _: borrowing DecodedInstruction, _: UInt64) -> UInt64 in
+            0
+        } step: { (cpu: inout CPU, i: borrowing DecodedInstruction) throws(Interruption) -> Bool in
             let first: T = try cpu.load(i.segment, cpu.offset(Self.rsi, i))
             let second: T = try cpu.load(Self.es, cpu.offset(Self.rdi, i))
             _ = cpu.status.subtract(first, second)
@@ -221,8 +223,9 @@ extension CPU {
     @inline(__always) private mutating func scas<T: OperandWidth>(
         _ i: borrowing DecodedInstruction, _ type: T.Type
     ) throws(Interruption) {
-        try repeated(i) { (_: inout CPU, _: borrowing DecodedInstruction, _: UInt64) -> UInt64 in 0 }
-        step: { (cpu: inout CPU, i: borrowing DecodedInstruction) throws(Interruption) -> Bool in
+        try repeated(i) { (_: inout CPU, _: borrowing DecodedInstruction, _: UInt64) -> UInt64 in
+            0
+        } step: { (cpu: inout CPU, i: borrowing DecodedInstruction) throws(Interruption) -> Bool in
             let value: T = try cpu.load(Self.es, cpu.offset(Self.rdi, i))
             _ = cpu.status.subtract(cpu.read(0, as: T.self), value)
             cpu.advance(Self.rdi, i)

@@ -4,9 +4,9 @@
 import NVMM
 
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #elseif canImport(Darwin)
-import Darwin
+    import Darwin
 #endif
 
 /// Straight-line code within one page. An instruction that reaches into the next page is decoded each time instead.
@@ -76,7 +76,7 @@ struct Block {
         unsafe sources.deallocate()
         unsafe buckets.deallocate()
         unsafe bucketNext.deallocate()
-        for unsafe map in unsafe codeMaps { unsafe map.deallocate() }
+        unsafe codeMaps.forEach { unsafe $0.deallocate() }
     }
 
     /// Held by whoever finds, makes or drops blocks where several VCPUs run at the same time.
@@ -160,7 +160,7 @@ struct Block {
     }
 
     func removeAll() {
-        for unsafe record in unsafe pages {
+        unsafe pages.forEach { record in
             unsafe record.pointee.firstBlock = -1
             unsafe record.pointee.code = nil
         }

@@ -244,13 +244,14 @@ extension Decoder {
         case ZYDIS_MNEMONIC_LES, ZYDIS_MNEMONIC_LDS, ZYDIS_MNEMONIC_LSS, ZYDIS_MNEMONIC_LFS, ZYDIS_MNEMONIC_LGS:
             set(.loadFarPointer, .endsBlock)
             i.width = operandWidth
-            i.register1 = switch instruction.mnemonic {
-            case ZYDIS_MNEMONIC_LES: 0
-            case ZYDIS_MNEMONIC_LSS: 2
-            case ZYDIS_MNEMONIC_LDS: 3
-            case ZYDIS_MNEMONIC_LFS: 4
-            default: 5
-            }
+            i.register1 =
+                switch instruction.mnemonic {
+                case ZYDIS_MNEMONIC_LES: 0
+                case ZYDIS_MNEMONIC_LSS: 2
+                case ZYDIS_MNEMONIC_LDS: 3
+                case ZYDIS_MNEMONIC_LFS: 4
+                default: 5
+                }
         case ZYDIS_MNEMONIC_LLDT: set(.lldt, .endsBlock)
         case ZYDIS_MNEMONIC_LTR: set(.ltr, .endsBlock)
         case ZYDIS_MNEMONIC_SLDT: set(.sldt)

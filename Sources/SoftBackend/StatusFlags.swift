@@ -32,7 +32,8 @@ struct StatusFlags {
             let parityOfResult = result == 0
             let carryOut = newValue & RFLAGS.cf != 0
             let carryIn = carryOut != (newValue & RFLAGS.of != 0)
-            carries = (carryOut ? 1 << 63 : 0) | (carryIn ? 1 << 62 : 0)
+            carries =
+                (carryOut ? 1 << 63 : 0) | (carryIn ? 1 << 62 : 0)
                 | (newValue & RFLAGS.sf != 0 ? 2 : 0) | (newValue & RFLAGS.af != 0 ? 1 : 0)
                 | ((newValue & RFLAGS.pf != 0) == parityOfResult ? 0 : 1 << 8)
         }

@@ -74,7 +74,6 @@ public struct TraceWriterOptions: Hashable, Sendable {
     }
     private let place: Untracked<Place>
 
-
     private var pages: PageStore
     private var batch: PageBatch
     private var keyframeBase: [ObjectPages]?

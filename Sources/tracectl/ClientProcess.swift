@@ -36,7 +36,7 @@ struct ClientProcess {
         let arguments = unsafe command.map { unsafe strdup($0) } + [nil]
         let variables = unsafe environment.map { unsafe strdup($0) } + [nil]
         defer {
-            for unsafe pointer in unsafe arguments + variables { unsafe free(pointer) }
+            unsafe (arguments + variables).forEach { unsafe free($0) }
         }
         let code = unsafe posix_spawnp(&child, command[0], nil, nil, arguments, variables)
         guard code == 0 else {

@@ -263,12 +263,13 @@ private func addMore(_ list: inout [AssistCase]) {
     }
 
     /// Bytes of code, then the sizes of the loads and of the stores that they make.
-    @Test(arguments: [
-        ([0x8B, 0x03], [4], []), ([0x89, 0x03], [], [4]), ([0x01, 0x03], [4], [4]), ([0x0F, 0xAB, 0x03], [4], [4]),
-        ([0xFF, 0x33], [8], []), ([0x8F, 0x03], [], [8]), ([0x48, 0x0F, 0xC7, 0x0B], [8, 8], [8, 8]),
-        ([0x0F, 0x01, 0x03], [], [2, 8]), ([0xA6], [1, 1], []), ([0xA4], [1], [1]), ([0xFF, 0x13], [8], []),
-        ([0x0F, 0xC0, 0x13], [1], [1]), ([0x86, 0x13], [1], [1]), ([0x66, 0xF7, 0x23], [2], []),
-    ] as [([UInt8], [Int], [Int])])
+    @Test(
+        arguments: [
+            ([0x8B, 0x03], [4], []), ([0x89, 0x03], [], [4]), ([0x01, 0x03], [4], [4]), ([0x0F, 0xAB, 0x03], [4], [4]),
+            ([0xFF, 0x33], [8], []), ([0x8F, 0x03], [], [8]), ([0x48, 0x0F, 0xC7, 0x0B], [8, 8], [8, 8]),
+            ([0x0F, 0x01, 0x03], [], [2, 8]), ([0xA6], [1, 1], []), ([0xA4], [1], [1]), ([0xFF, 0x13], [8], []),
+            ([0x0F, 0xC0, 0x13], [1], [1]), ([0x86, 0x13], [1], [1]), ([0x66, 0xF7, 0x23], [2], []),
+        ] as [([UInt8], [Int], [Int])])
     func `a device sees each access once, in its size`(code: [UInt8], loads: [Int], stores: [Int]) throws {
         let guest = try AssistedGuest(.long64, code: code)
         for register: GPR in [.rbx, .rsi, .rdi] { guest.vcpu.commPage.state[register] = AssistedGuest.data }

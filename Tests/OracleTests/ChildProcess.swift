@@ -17,7 +17,7 @@ final class ChildProcess {
         var pointers = unsafe copies.map { unsafe UnsafePointer($0) }
         unsafe pointers.append(nil)
         identifier = unsafe oracle_spawn(&pointers)
-        for unsafe copy in unsafe copies { unsafe free(copy) }
+        unsafe copies.forEach { unsafe free($0) }
         guard identifier > 0 else { throw .cannotStart(program: arguments.first ?? "") }
     }
 

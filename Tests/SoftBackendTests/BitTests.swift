@@ -5,11 +5,13 @@ import Testing
 
 @Suite struct BitTests {
     @Test func `a register's bit offset reaches beyond the memory operand in both directions`() throws {
-        let runner = try CodeRunner(.protected, [
-            0x0F, 0xAB, 0x05, 0x00, 0x20, 0, 0,  // bts [0x2000], eax
-            0x0F, 0xB3, 0x0D, 0x00, 0x20, 0, 0,  // btr [0x2000], ecx
-            0x66, 0x0F, 0xBB, 0x15, 0x00, 0x20, 0, 0,  // btc [0x2000], dx
-        ])
+        let runner = try CodeRunner(
+            .protected,
+            [
+                0x0F, 0xAB, 0x05, 0x00, 0x20, 0, 0,  // bts [0x2000], eax
+                0x0F, 0xB3, 0x0D, 0x00, 0x20, 0, 0,  // btr [0x2000], ecx
+                0x66, 0x0F, 0xBB, 0x15, 0x00, 0x20, 0, 0,  // btc [0x2000], dx
+            ])
         try runner.write(0x1FF0, [UInt8](repeating: 0, count: 0x10) + [UInt8](repeating: 0xFF, count: 0x10))
         try runner.set {
             $0[.rax] = UInt64(UInt32(bitPattern: -1))
@@ -27,11 +29,13 @@ import Testing
     }
 
     @Test func `an immediate bit offset wraps to the operand`() throws {
-        let runner = try CodeRunner(.long, [
-            0x0F, 0xBA, 0x2C, 0x25, 0x00, 0x20, 0, 0, 0x21,  // bts dword [0x2000], 33
-            0x48, 0x0F, 0xBA, 0xE8, 0x7F,  // bts rax, 127
-            0x66, 0x0F, 0xA3, 0xC8,  // bt ax, cx
-        ])
+        let runner = try CodeRunner(
+            .long,
+            [
+                0x0F, 0xBA, 0x2C, 0x25, 0x00, 0x20, 0, 0, 0x21,  // bts dword [0x2000], 33
+                0x48, 0x0F, 0xBA, 0xE8, 0x7F,  // bts rax, 127
+                0x66, 0x0F, 0xA3, 0xC8,  // bt ax, cx
+            ])
         try runner.set {
             $0[.rax] = 2
             $0[.rcx] = 0x11
@@ -52,11 +56,13 @@ import Testing
     }
 
     @Test func `scans find the first and the last bit and keep the destination of zero`() throws {
-        let runner = try CodeRunner(.long, [
-            0x48, 0x0F, 0xBC, 0xC1,  // bsf rax, rcx
-            0x48, 0x0F, 0xBD, 0xD1,  // bsr rdx, rcx
-            0x66, 0x0F, 0xBD, 0xDE,  // bsr bx, si
-        ])
+        let runner = try CodeRunner(
+            .long,
+            [
+                0x48, 0x0F, 0xBC, 0xC1,  // bsf rax, rcx
+                0x48, 0x0F, 0xBD, 0xD1,  // bsr rdx, rcx
+                0x66, 0x0F, 0xBD, 0xDE,  // bsr bx, si
+            ])
         try runner.set {
             $0[.rcx] = 0x0080_0000_0010_0000
             $0[.rbx] = 0x1234_5678_9ABC

@@ -65,12 +65,14 @@ import Testing
     }
 
     @Test func `an instruction that faults is not counted, those before it are`() throws {
-        let runner = try CodeRunner(.protected, [
-            0x40,  // inc eax
-            0x40,  // inc eax
-            0x8B, 0x1D, 0, 0, 0, 0xF0,  // mov ebx, [0xf0000000]
-            0x40,  // inc eax
-        ])
+        let runner = try CodeRunner(
+            .protected,
+            [
+                0x40,  // inc eax
+                0x40,  // inc eax
+                0x8B, 0x1D, 0, 0, 0, 0xF0,  // mov ebx, [0xf0000000]
+                0x40,  // inc eax
+            ])
         let result = try runner.run(100)
         #expect(result.retired == 2)
         #expect(runner[.rip] == 0x1002)

@@ -27,19 +27,20 @@ import Testing
         }
     }
 
-    @Test(arguments: [
-        // SDM vol. 2, DAA and DAS, and the operations of the others
-        ([0x27], 0xAE, 0, 0x14, Flag.auxiliary | Flag.parity | Flag.carry),
-        ([0x2F], 0xEE, Flag.carry | Flag.auxiliary, 0x88, Flag.sign | Flag.auxiliary | Flag.parity | Flag.carry),
-        // The borrow of the first step survives in DAS and not in DAA.
-        ([0x2F], 0x02, Flag.auxiliary, 0xFC, Flag.sign | Flag.parity | Flag.auxiliary | Flag.carry),
-        ([0x37], 0x000F, 0, 0x0105, Flag.auxiliary | Flag.carry),  // aaa
-        ([0x37], 0x0003, 0, 0x0003, 0),
-        ([0x3F], 0x02FF, 0, 0x0109, Flag.auxiliary | Flag.carry),  // aas
-        ([0xD4, 0x0A], 0x004F, Flag.carry, 0x0709, Flag.parity),  // aam
-        ([0xD4, 0x10], 0x00AB, 0, 0x0A0B, 0),
-        ([0xD5, 0x0A], 0x0709, Flag.carry, 0x004F, 0),  // aad
-    ] as [([UInt8], UInt64, UInt64, UInt64, UInt64)])
+    @Test(
+        arguments: [
+            // SDM vol. 2, DAA and DAS, and the operations of the others
+            ([0x27], 0xAE, 0, 0x14, Flag.auxiliary | Flag.parity | Flag.carry),
+            ([0x2F], 0xEE, Flag.carry | Flag.auxiliary, 0x88, Flag.sign | Flag.auxiliary | Flag.parity | Flag.carry),
+            // The borrow of the first step survives in DAS and not in DAA.
+            ([0x2F], 0x02, Flag.auxiliary, 0xFC, Flag.sign | Flag.parity | Flag.auxiliary | Flag.carry),
+            ([0x37], 0x000F, 0, 0x0105, Flag.auxiliary | Flag.carry),  // aaa
+            ([0x37], 0x0003, 0, 0x0003, 0),
+            ([0x3F], 0x02FF, 0, 0x0109, Flag.auxiliary | Flag.carry),  // aas
+            ([0xD4, 0x0A], 0x004F, Flag.carry, 0x0709, Flag.parity),  // aam
+            ([0xD4, 0x10], 0x00AB, 0, 0x0A0B, 0),
+            ([0xD5, 0x0A], 0x0709, Flag.carry, 0x004F, 0),  // aad
+        ] as [([UInt8], UInt64, UInt64, UInt64, UInt64)])
     func `adjustments give the manual's results`(
         code: [UInt8], before: UInt64, flags: UInt64, after: UInt64, flagsAfter: UInt64
     ) throws {

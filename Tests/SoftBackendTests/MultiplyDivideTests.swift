@@ -40,7 +40,8 @@ import Testing
                     let x = Int64(bitPattern: a << shift) >> Int64(shift)
                     let y = Int64(bitPattern: b << shift) >> Int64(shift)
                     let full = x.multipliedFullWidth(by: y)
-                    product = bits == 64
+                    product =
+                        bits == 64
                         ? (UInt64(bitPattern: full.high), full.low) : (full.low >> bits & mask, full.low & mask)
                 } else {
                     let full = a.multipliedFullWidth(by: b)
@@ -57,11 +58,13 @@ import Testing
     }
 
     @Test func `IMUL with two and three operands keeps the low half`() throws {
-        let runner = try CodeRunner(.long, [
-            0x0F, 0xAF, 0xC1,  // imul eax, ecx
-            0x48, 0x6B, 0xD1, 0xFD,  // imul rdx, rcx, -3
-            0x66, 0x69, 0x1C, 0x25, 0x00, 0x20, 0, 0, 0x00, 0x10,  // imul bx, [0x2000], 0x1000
-        ])
+        let runner = try CodeRunner(
+            .long,
+            [
+                0x0F, 0xAF, 0xC1,  // imul eax, ecx
+                0x48, 0x6B, 0xD1, 0xFD,  // imul rdx, rcx, -3
+                0x66, 0x69, 0x1C, 0x25, 0x00, 0x20, 0, 0, 0x00, 0x10,  // imul bx, [0x2000], 0x1000
+            ])
         try runner.write(0x2000, [0x12, 0x00])
         try runner.set {
             $0[.rax] = 0xFFFF_FFFF_FFFF_FFFE
@@ -121,13 +124,14 @@ import Testing
         }
     }
 
-    @Test(arguments: [
-        // opcode extension, bits, high, low, divisor
-        (6, 32, 0, 1, 0), (7, 32, 0, 1, 0),
-        (6, 8, 1, 0, 1), (6, 32, 2, 0, 2), (6, 64, 5, 0, 5),
-        (7, 8, 0xFF, 0x80, 0xFF), (7, 8, 0, 0x80, 1), (7, 32, 0xFFFF_FFFF, 0x8000_0000, 0xFFFF_FFFF),
-        (7, 64, 0x8000_0000_0000_0000, 0, .max), (7, 64, .max, 0x8000_0000_0000_0000, .max),
-    ] as [(UInt8, UInt64, UInt64, UInt64, UInt64)])
+    @Test(
+        arguments: [
+            // opcode extension, bits, high, low, divisor
+            (6, 32, 0, 1, 0), (7, 32, 0, 1, 0),
+            (6, 8, 1, 0, 1), (6, 32, 2, 0, 2), (6, 64, 5, 0, 5),
+            (7, 8, 0xFF, 0x80, 0xFF), (7, 8, 0, 0x80, 1), (7, 32, 0xFFFF_FFFF, 0x8000_0000, 0xFFFF_FFFF),
+            (7, 64, 0x8000_0000_0000_0000, 0, .max), (7, 64, .max, 0x8000_0000_0000_0000, .max),
+        ] as [(UInt8, UInt64, UInt64, UInt64, UInt64)])
     func `a quotient that does not fit raises an exception and changes nothing`(
         extension_: UInt8, bits: UInt64, high: UInt64, low: UInt64, divisor: UInt64
     ) throws {

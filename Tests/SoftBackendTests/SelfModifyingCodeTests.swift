@@ -7,32 +7,38 @@ import Testing
 
 @Suite struct SelfModifyingCodeTests {
     @Test func `a store into the next instruction is seen`() throws {
-        let runner = try CodeRunner(.protected, [
-            0xC6, 0x05, 0x08, 0x10, 0, 0, 0x2A,  // mov byte [0x1008], 42
-            0xB0, 0x01,  // mov al, 1
-            0x90,  // nop
-        ])
+        let runner = try CodeRunner(
+            .protected,
+            [
+                0xC6, 0x05, 0x08, 0x10, 0, 0, 0x2A,  // mov byte [0x1008], 42
+                0xB0, 0x01,  // mov al, 1
+                0x90,  // nop
+            ])
         try runner.run(3)
         #expect(runner[.rax] == 42)
         #expect(runner[.rip] == 0x100A)
     }
 
     @Test func `a loop that rewrites its body executes each version`() throws {
-        let runner = try CodeRunner(.long, [
-            0x83, 0xC0, 0x01,  // add eax, 1; the immediate is incremented
-            0xFE, 0x04, 0x25, 0x02, 0x10, 0, 0,  // inc byte [0x1002]
-            0xEB, 0xF4,  // jmp
-        ])
+        let runner = try CodeRunner(
+            .long,
+            [
+                0x83, 0xC0, 0x01,  // add eax, 1; the immediate is incremented
+                0xFE, 0x04, 0x25, 0x02, 0x10, 0, 0,  // inc byte [0x1002]
+                0xEB, 0xF4,  // jmp
+            ])
         try runner.run(3 * 100)
         // 1 + 2 + ... + 127, then -128, ... as signed bytes; a hundred of them
         #expect(runner[.rax] == 5050)
     }
 
     @Test func `code of another page and what a client writes are seen`() throws {
-        let runner = try CodeRunner(.protected, [
-            0xE8, 0xFB, 0x0F, 0, 0,  // call 0x2000
-            0xEB, 0xF9,  // jmp
-        ])
+        let runner = try CodeRunner(
+            .protected,
+            [
+                0xE8, 0xFB, 0x0F, 0, 0,  // call 0x2000
+                0xEB, 0xF9,  // jmp
+            ])
         try runner.write(0x2000, [0xB0, 1, 0xC3])  // mov al, 1; ret
         try runner.run(8)
         #expect(runner[.rax] == 1)
@@ -55,10 +61,12 @@ import Testing
     }
 
     @Test func `a repeated store that overwrites what follows it is seen`() throws {
-        let runner = try CodeRunner(.protected, [
-            0xF3, 0xAA,  // rep stosb
-            0xF4, 0xF4, 0xF4, 0xF4,  // four HLT become INC EDX
-        ])
+        let runner = try CodeRunner(
+            .protected,
+            [
+                0xF3, 0xAA,  // rep stosb
+                0xF4, 0xF4, 0xF4, 0xF4,  // four HLT become INC EDX
+            ])
         try runner.set {
             $0[.rax] = 0x42
             $0[.rdi] = 0x1002

@@ -75,13 +75,15 @@ private enum Shift: UInt8, CaseIterable {
     }
 
     @Test func `immediates and memory operands shift as registers do`() throws {
-        let runner = try CodeRunner(.protected, [
-            0xC1, 0xE0, 0x04,  // shl eax, 4
-            0xD1, 0xE8,  // shr eax, 1
-            0xC1, 0x3D, 0x00, 0x20, 0, 0, 0x24,  // sar dword [0x2000], 36
-            0xD2, 0x05, 0x10, 0x20, 0, 0,  // rol byte [0x2010], cl
-            0xC1, 0xE0, 0x20,  // shl eax, 32
-        ])
+        let runner = try CodeRunner(
+            .protected,
+            [
+                0xC1, 0xE0, 0x04,  // shl eax, 4
+                0xD1, 0xE8,  // shr eax, 1
+                0xC1, 0x3D, 0x00, 0x20, 0, 0, 0x24,  // sar dword [0x2000], 36
+                0xD2, 0x05, 0x10, 0x20, 0, 0,  // rol byte [0x2010], cl
+                0xC1, 0xE0, 0x20,  // shl eax, 32
+            ])
         try runner.write(0x2000, [0, 0, 0, 0x80])
         try runner.write(0x2010, [0x81])
         try runner.set {
@@ -134,10 +136,12 @@ private enum Shift: UInt8, CaseIterable {
     }
 
     @Test func `SHLD and SHRD take their count from an immediate too`() throws {
-        let runner = try CodeRunner(.protected, [
-            0x0F, 0xA4, 0xD0, 0x08,  // shld eax, edx, 8
-            0x0F, 0xAC, 0x15, 0x00, 0x20, 0, 0, 0x04,  // shrd [0x2000], edx, 4
-        ])
+        let runner = try CodeRunner(
+            .protected,
+            [
+                0x0F, 0xA4, 0xD0, 0x08,  // shld eax, edx, 8
+                0x0F, 0xAC, 0x15, 0x00, 0x20, 0, 0, 0x04,  // shrd [0x2000], edx, 4
+            ])
         try runner.write(0x2000, [0x21, 0x43, 0x65, 0x87])
         try runner.set {
             $0[.rax] = 0x1122_3344

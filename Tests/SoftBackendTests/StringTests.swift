@@ -21,9 +21,10 @@ import Testing
         #expect(runner[.rip] == CodeRunner.codeStart + 2)
     }
 
-    @Test(arguments: [
-        (1, [0xF3, 0xA4]), (2, [0x66, 0xF3, 0xA5]), (4, [0xF3, 0xA5]), (8, [0xF3, 0x48, 0xA5]),
-    ] as [(Int, [UInt8])])
+    @Test(
+        arguments: [
+            (1, [0xF3, 0xA4]), (2, [0x66, 0xF3, 0xA5]), (4, [0xF3, 0xA5]), (8, [0xF3, 0x48, 0xA5]),
+        ] as [(Int, [UInt8])])
     func `REP MOVS copies as its elements do, in any budget`(width: Int, code: [UInt8]) throws {
         var random = SeededGenerator(seed: UInt64(width))
         for _ in 0..<40 {
@@ -33,7 +34,8 @@ import Testing
             let isDown = random.next() % 4 == 0
             let count = Int(random.next() % 700)
             var source = 0x1000 + Int(random.next() % 0x1800) + (isDown ? 0x1800 : 0)
-            var target = random.next() % 2 == 0
+            var target =
+                random.next() % 2 == 0
                 ? source + Int(random.next() % 64) - 32 : 0x1800 + Int(random.next() % 0x1800)
             try runner.set {
                 $0[.rsi] = UInt64(0x10000 + source)
@@ -62,11 +64,13 @@ import Testing
     }
 
     @Test func `a budget ends between two iterations`() throws {
-        let runner = try CodeRunner(.protected, [
-            0x90,  // nop
-            0xF3, 0xAB,  // rep stosd
-            0x90,  // nop
-        ])
+        let runner = try CodeRunner(
+            .protected,
+            [
+                0x90,  // nop
+                0xF3, 0xAB,  // rep stosd
+                0x90,  // nop
+            ])
         try runner.set {
             $0[.rax] = 0x0403_0201
             $0[.rdi] = 0x2FF8
@@ -151,12 +155,14 @@ import Testing
     }
 
     @Test func `the source's segment can be overridden, the target's cannot`() throws {
-        let runner = try CodeRunner(.protected, [
-            0x64, 0xA4,  // movs byte es:[edi], fs:[esi]
-            0x64, 0xAC,  // lods al, fs:[esi]
-            0x64, 0xAA,  // stosb
-            0x26, 0xA6,  // cmps byte es:[esi], es:[edi]
-        ])
+        let runner = try CodeRunner(
+            .protected,
+            [
+                0x64, 0xA4,  // movs byte es:[edi], fs:[esi]
+                0x64, 0xAC,  // lods al, fs:[esi]
+                0x64, 0xAA,  // stosb
+                0x26, 0xA6,  // cmps byte es:[esi], es:[edi]
+            ])
         try runner.write(0x2100, [0x11, 0x22])
         try runner.write(0x2002, [0x55])
         try runner.write(0x3002, [0x55])

@@ -10,7 +10,8 @@ private let vocabularyModules: Set<String> = ["Synchronization"]
 
 /// `import` lines of a file with the module they name.
 private func imports(of file: SourceFile) -> [(line: Int, module: String)] {
-    let pattern = #/
+    let pattern =
+        #/
         ^\s* (?:@\w+(?:\([^)]*\))?\s+)*
         (?:(?:public|package|internal|fileprivate|private)\s+)?
         import\s+ (?:(?:struct|class|enum|protocol|typealias|func|var|let)\s+)? (\w+)

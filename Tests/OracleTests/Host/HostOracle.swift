@@ -23,7 +23,7 @@ import CHostOracle
             .bits16: record.mode16 != 0 ? nil : text(record.reason16),
         ]
         unsafe host_oracle_code(oracle).update(repeating: 0xF4, count: Window.byteCount)
-        let pristine = unsafe host_oracle_pristine(oracle)!
+        let pristine: UnsafeMutablePointer<UInt8> = unsafe host_oracle_pristine(oracle)
         for (index, byte) in Self.pristine.enumerated() { unsafe pristine[index] = byte }
     }
 
@@ -39,8 +39,8 @@ import CHostOracle
     /// - Returns: an outcome for each that ran; fewer than asked for where one hung or killed the child.
     func run(_ cases: ArraySlice<OracleCase>, firstSlot: Int = 0) -> [OracleOutcome] {
         precondition(firstSlot >= 0 && firstSlot + cases.count <= Window.casesMax)
-        let places = unsafe host_oracle_cases(oracle)!
-        let code = unsafe host_oracle_code(oracle)!
+        let places: UnsafeMutablePointer<host_case> = unsafe host_oracle_cases(oracle)
+        let code: UnsafeMutablePointer<UInt8> = unsafe host_oracle_code(oracle)
         unsafe code.update(repeating: 0xF4, count: Window.byteCount)
         for (slot, test) in cases.enumerated() {
             // SAFETY: firstSlot + slot < casesMax, code is cut to its slot, patches to their room by the generator's
@@ -51,7 +51,7 @@ import CHostOracle
             unsafe Self.store(test, to: places + slot)
         }
         let ran = Int(unsafe host_oracle_run(oracle, UInt32(cases.count), 4000))
-        let results = unsafe host_oracle_results(oracle)!
+        let results: UnsafePointer<host_result> = unsafe host_oracle_results(oracle)
         return zip(cases, 0..<ran).map { test, slot in
             unsafe Self.load(results + slot, after: test, slot: slot)
         }

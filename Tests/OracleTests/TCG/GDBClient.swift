@@ -64,7 +64,8 @@ final class GDBClient {
     private func receive(_ timeoutMilliseconds: Int32) throws(GDBError) -> String {
         while true {
             if let start = buffer.firstIndex(of: UInt8(ascii: "$")),
-               let end = buffer[start...].firstIndex(of: UInt8(ascii: "#")), end + 2 < buffer.count {
+                let end = buffer[start...].firstIndex(of: UInt8(ascii: "#")), end + 2 < buffer.count
+            {
                 let payload = String(decoding: buffer[start + 1..<end], as: UTF8.self)
                 buffer.removeFirst(end + 3)
                 return payload

@@ -45,7 +45,8 @@ enum ImageRunner {
     static func run(_ image: SystemImage, on backend: any Backend, budget: UInt64 = 100_000) throws -> [StopPoint] {
         let machine = try backend.createMachine()
         let ram = try machine.hvaMap(byteCount: 16 << 20)
-        try machine.gpaMap(ram, offset: 0, gpa: GPA(0), byteCount: ram.byteCount, protection: [.read, .write, .execute])
+        try machine.gpaMap(
+            ram, offset: 0, gpa: GPA(0), byteCount: ram.byteCount, protection: [.read, .write, .execute])
         try machine.write(ram, at: Int(SystemImage.loadAddress), bytes: image.bytes)
         let vcpu = try machine.createVCPU(id: 0)
         var state = VCPUState.reset
@@ -67,8 +68,9 @@ enum ImageRunner {
             let state = vcpu.commPage.state
             let last = points.last?.name ?? "start"
             guard case .halted = result.exit.reason else {
-                throw RunError.exit(image: image.name, after: last, result.exit.reason, rip: state[.rip],
-                                    log: SystemLog.tail(ram))
+                throw RunError.exit(
+                    image: image.name, after: last, result.exit.reason, rip: state[.rip],
+                    log: SystemLog.tail(ram))
             }
             let linear = state[.rip] &+ state[.cs].base &- 1
             guard let stop = image.stops.first(where: { $0.address == linear }) else {
