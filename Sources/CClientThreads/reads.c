@@ -157,3 +157,19 @@ ssize_t client_recv_checked(int file, void *buffer, size_t bytes, size_t room, i
     NEXT("__recv_chk", (int, void *, size_t, size_t, int))
     return bytes <= room ? client_recv(file, buffer, bytes, flags) : next(file, buffer, bytes, room, flags);
 }
+
+// Each may be called by a signal handler first, and finding the C library's own may allocate: found when the library is
+// loaded, by calls that fail.
+__attribute__((constructor)) static void find_next(void) {
+    const int error = errno;
+    const struct iovec none = {NULL, 0};
+    struct msghdr message = {.msg_iovlen = 0};
+    (void)client_read(-1, NULL, 0);
+    (void)client_pread(-1, NULL, 0, 0);
+    (void)client_readv(-1, &none, 1);
+    (void)client_preadv(-1, &none, 1, 0);
+    (void)client_recv(-1, NULL, 0, 0);
+    (void)client_recvfrom(-1, NULL, 0, 0, NULL, NULL);
+    (void)client_recvmsg(-1, &message, 0);
+    errno = error;
+}

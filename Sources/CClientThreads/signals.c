@@ -137,6 +137,9 @@ static int next_sigaction(int number, const struct sigaction *action, struct sig
 __attribute__((constructor)) static void find_next(void) {
     struct sigaction ignored;
     (void)next_sigaction(SIGINT, NULL, &ignored);
+    // It, too, may be called by a handler first, and finding the C library's own may allocate.
+    sigset_t mask;
+    (void)client_sigmask(SIG_BLOCK, NULL, &mask);
 }
 
 static bool is_function(const struct sigaction *action) {

@@ -1,10 +1,11 @@
 // System calls that write into the client's memory, shadowed: in watched guest memory they would fail with EFAULT.
-// Where nothing is watched each costs one load. Rules: recorder.h; the functions below are looked up at their first
-// call, or at the client's first of libnvmm.
+// Where nothing is watched each costs one load. Rules: recorder.h; the functions below are looked up when the shim is
+// loaded.
 #define _GNU_SOURCE
 #include "guest_memory.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -159,4 +160,29 @@ SHADOW handler_function *signal(int number, handler_function *handler) {
     action.sa_flags = SA_RESTART;
     if (number == SIGSEGV && guest_memory_take_handler(&action, &before)) return before.sa_handler;
     return next(number, handler);
+}
+
+// By calls that fail, or ask: a signal handler may be the first to make one.
+__attribute__((constructor)) static void find_next(void) {
+    int error = errno;
+    const struct iovec none = {NULL, 0};
+    struct msghdr message;
+    struct sigaction action;
+    sigset_t mask;
+    memset(&message, 0, sizeof message);
+    (void)!read(-1, NULL, 0);
+    (void)!pread(-1, NULL, 0, 0);
+    (void)!readv(-1, &none, 1);
+    (void)!preadv(-1, &none, 1, 0);
+    (void)!recv(-1, NULL, 0, 0);
+    (void)!recvfrom(-1, NULL, 0, 0, NULL, NULL);
+    (void)!recvmsg(-1, &message, 0);
+    (void)sigaction(SIGSEGV, NULL, &action);
+    (void)pthread_sigmask(SIG_BLOCK, NULL, &mask);
+    (void)sigprocmask(SIG_BLOCK, NULL, &mask);
+#if defined(__GLIBC__)
+    (void)!pread64(-1, NULL, 0, 0);
+    (void)!preadv64(-1, &none, 1, 0);
+#endif
+    errno = error;
 }
