@@ -44,8 +44,11 @@ public final class InstructionEmulator {
     ) throws(EmulationError) -> StateFlags {
         emulation.begin(instruction, at: linearRIP(state), in: memory)
         defer { emulation.abandon() }
+        cpu.install(Self.parts, from: state, clock: 0)
+        // As the interpreter has it: bits that its model does not offer are the caller's, and stay.
+        var before = state
+        cpu.extract(Self.parts, into: &before, clock: 0)
         do {
-            cpu.install(Self.parts, from: state, clock: 0)
             if try cpu.findEmulated().readsBeforeItsWriteIsChecked {
                 // A device's register must not be read for an instruction that then faults on its other operand.
                 emulation.isRehearsal = true
@@ -59,14 +62,10 @@ public final class InstructionEmulator {
         } catch {
             throw describe(error)
         }
-        var after = state
+        var after = before
         cpu.extract(Self.parts, into: &after, clock: 0)
-        // The time-stamp counter is the machine's.
-        after[.tsc] = state[.tsc]
-        let changed = difference(state, after)
         emulation.complete()
-        state = after
-        return changed
+        return Self.move(from: before, to: after, in: &state)
     }
 
     private func linearRIP(_ state: borrowing VCPUState) -> UInt64 {
@@ -75,14 +74,22 @@ public final class InstructionEmulator {
         return isWide ? state[.rip] : (code.base &+ state[.rip]) & 0xFFFF_FFFF
     }
 
-    private func difference(_ before: VCPUState, _ after: VCPUState) -> StateFlags {
+    /// Changes in `state` what differs between the two others.
+    ///
+    /// - Returns: the parts that do.
+    private static func move(from before: VCPUState, to after: VCPUState, in state: inout VCPUState) -> StateFlags {
         var changed: StateFlags = []
-        for part in [StateFlags.gprs, .segments, .crs, .msrs] {
-            let range = VCPUState.wordRange(of: part)
-            let differs = before.withWords { left in
-                after.withWords { right in range.contains { left[$0] != right[$0] } }
+        before.withWords { before in
+            after.withWords { after in
+                state.withMutableWords { state in
+                    for part in [StateFlags.gprs, .segments, .crs, .msrs] {
+                        for word in VCPUState.wordRange(of: part) where before[word] != after[word] {
+                            state[word] = after[word]
+                            changed.formUnion(part)
+                        }
+                    }
+                }
             }
-            if differs { changed.formUnion(part) }
         }
         return changed
     }
