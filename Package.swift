@@ -78,7 +78,7 @@ let package = Package(
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: strict),
-        .target(name: "Replay", dependencies: ["Disassembly", "NVMM", "TraceFile"], swiftSettings: strict),
+        .target(name: "Replay", dependencies: ["Assists", "Disassembly", "NVMM", "TraceFile"], swiftSettings: strict),
         .target(
             name: "Analysis", dependencies: ["NVMM", "Replay", "TraceFile"],
             swiftSettings: strict),

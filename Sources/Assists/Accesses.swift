@@ -48,6 +48,12 @@ public protocol AssistCallbacks: AnyObject {
     func access(_ io: inout IOAccess)
     /// One load or store that guest memory does not serve.
     func access(_ memory: inout MemoryAccess)
+    /// Whether an access could not be answered: asked before the instruction changes anything, which it then does not.
+    var lacksAnswer: Bool { get }
+}
+
+extension AssistCallbacks {
+    public var lacksAnswer: Bool { false }
 }
 
 /// Why an assist could not complete an instruction. Registers are unchanged.
@@ -65,6 +71,8 @@ public enum AssistError: Error, Equatable, Sendable {
     case undecodable(rip: UInt64, bytes: InstructionBytes)
     /// An instruction that the assist does not emulate; `mnemonic` as Zydis spells it.
     case unsupported(rip: UInt64, mnemonic: String, bytes: InstructionBytes)
+    /// ``AssistCallbacks/lacksAnswer``: the instruction is not done.
+    case unanswered
     case vcpu(VCPUError)
     case machine(MachineError)
 }

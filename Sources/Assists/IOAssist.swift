@@ -8,11 +8,13 @@ public import NVMM
 /// A repeated string operation is done in batches, as libnvmm does: RIP stays while elements remain, and the guest
 /// executes the instruction again.
 ///
-/// - Parameter exit: the payload of the exit that the VCPU's last run gave.
+/// - Parameters:
+///   - exit: the payload of the exit that the VCPU's last run gave.
+///   - elementsMax: of a string operation, no more than so many at a time.
 /// - Throws: ``AssistError``. Nothing was read from a device or written to one before a fault is found.
 /// The corresponding C function is `nvmm_assist_io`.
 public func assistIO(
-    _ vcpu: any VCPU, _ machine: any Machine, exit: IOExit, callbacks: any AssistCallbacks
+    _ vcpu: any VCPU, _ machine: any Machine, exit: IOExit, callbacks: any AssistCallbacks, elementsMax: Int = .max
 ) throws(AssistError) {
     try vcpu.cache([.gprs, .segments, .crs, .msrs])
     let byteCount = Int(exit.operandBytes)
@@ -23,6 +25,7 @@ public func assistIO(
             vcpu: vcpu.id, port: exit.port, isInput: exit.isInput, byteCount: byteCount,
             value: exit.isInput ? .max : UInt32(truncatingIfNeeded: rax & lowMask(byteCount)))
         callbacks.access(&access)
+        if callbacks.lacksAnswer { throw .unanswered }
         if exit.isInput {
             let mask = lowMask(byteCount)
             let kept = byteCount == 4 ? 0 : rax & ~mask
@@ -32,14 +35,14 @@ public func assistIO(
         vcpu.setState(.gprs)
         return
     }
-    try assistString(vcpu, machine, exit: exit, callbacks: callbacks)
+    try assistString(vcpu, machine, exit: exit, callbacks: callbacks, elementsMax: elementsMax)
 }
 
 /// libnvmm's batch: 32 bytes are moved at a time.
 private let batchBytes = 32
 
 private func assistString(
-    _ vcpu: any VCPU, _ machine: any Machine, exit: IOExit, callbacks: any AssistCallbacks
+    _ vcpu: any VCPU, _ machine: any Machine, exit: IOExit, callbacks: any AssistCallbacks, elementsMax: Int
 ) throws(AssistError) {
     let guest = GuestAccess(vcpu, machine, callbacks)
     let byteCount = Int(exit.operandBytes)
@@ -62,7 +65,8 @@ private func assistString(
     } else {
         segment = exit.isInput ? .es : try decodedSegment(vcpu, guest)
     }
-    let batch = backwards ? 1 : min(Int(min(remaining, UInt64(batchBytes))), batchBytes / byteCount)
+    let elements = backwards ? 1 : min(Int(min(remaining, UInt64(batchBytes))), batchBytes / byteCount)
+    let batch = min(elements, elementsMax)
 
     var offset = vcpu.commPage.state[pointer] & addressMask
     var done = 0
@@ -80,6 +84,7 @@ private func assistString(
             vcpu: vcpu.id, port: exit.port, isInput: exit.isInput, byteCount: byteCount, value: .max)
         if exit.isInput {
             callbacks.access(&access)
+            if callbacks.lacksAnswer { throw .unanswered }
             try guest.store(UInt64(access.value), address, byteCount: byteCount)
         } else {
             do { access.value = UInt32(truncatingIfNeeded: try guest.load(address, byteCount: byteCount)) } catch {
@@ -87,6 +92,7 @@ private func assistString(
                 break
             }
             callbacks.access(&access)
+            if callbacks.lacksAnswer { throw .unanswered }
         }
         offset = (backwards ? offset &- UInt64(byteCount) : offset &+ UInt64(byteCount)) & addressMask
         done += 1

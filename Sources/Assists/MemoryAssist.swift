@@ -31,6 +31,7 @@ public func assistMemory(
         if case .port(let io) = error { return try assistIO(vcpu, machine, exit: io, callbacks: callbacks) }
         throw describe(error, rip: rip, bytes, guest.access)
     }
+    if callbacks.lacksAnswer { throw .unanswered }
     if let failure = guest.failure { throw failure }
     vcpu.commPage.state.copy(changed, from: state)
     vcpu.setState(changed)
@@ -81,6 +82,7 @@ private final class EmulatedGuest: EmulatedMemory {
     func loadPlain(_ gpa: GPA, byteCount: Int) -> UInt64? { access.loadPlain(gpa, byteCount: byteCount) }
 
     func store(_ gpa: GPA, _ value: UInt64, byteCount: Int) {
+        guard !access.callbacks.lacksAnswer else { return }
         do { try access.storeInPage(value, gpa, byteCount: byteCount) } catch { failure = failure ?? error }
     }
 }

@@ -26,6 +26,10 @@ static_assert(sizeof(struct ring_run_exit) == 192, "protocol version 2");
 static_assert(sizeof(struct ring_told_event) == 8 && sizeof(struct ring_told_page) == 16, "protocol version 2");
 static_assert(sizeof(struct ring_told_grade) == 32, "protocol version 2");
 static_assert(sizeof(struct ring_memory) == 24, "protocol version 2");
+static_assert(sizeof(struct ring_kvm_call) == 24, "protocol version 2");
+static_assert(sizeof(struct ring_kvm_entry) == 24, "protocol version 2");
+static_assert(sizeof(struct ring_kvm_exit) == 104, "protocol version 2");
+static_assert(offsetof(struct ring_kvm_exit, payload) == 40, "protocol version 2");
 static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2, "shared between processes");
 
 // The structures hold plain integers, so that other languages can import them; these casts make them atomic. All

@@ -3,6 +3,7 @@
 #include "guest_memory.h"
 
 #include "recorder.h"
+#include "run_gate.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -111,12 +112,33 @@ void guest_memory_open(uintptr_t start, size_t bytes) {
         uintptr_t last = start + bytes < from + mapping->bytes ? start + bytes : from + mapping->bytes;
         sigset_t before;
         block(&before);
+        run_gate_begin_store();
         acquire(mapping);
         for (size_t page = (first - from) / PAGE; page <= (last - 1 - from) / PAGE; page++) open_page(mapping, page);
         release(mapping);
+        run_gate_end_store();
         unblock(&before);
     }
     errno = error;
+}
+
+bool guest_memory_touches(uintptr_t start, size_t bytes) {
+    if (!guest_memory_is_watched() || bytes == 0) return false;
+    for (unsigned index = 0; index < MAPPINGS_MAX; index++) {
+        uintptr_t from = atomic_load_explicit(&mappings[index].start, memory_order_acquire);
+        if (from != 0 && start < from + mappings[index].bytes && from < start + bytes) return true;
+    }
+    return false;
+}
+
+void guest_memory_store(void *target, const void *source, size_t bytes) {
+    sigset_t before;
+    block(&before);
+    run_gate_begin_store();
+    guest_memory_open((uintptr_t)target, bytes);
+    memcpy(target, source, bytes);
+    run_gate_end_store();
+    unblock(&before);
 }
 
 static void pass_on(int number, siginfo_t *information, void *context) {
@@ -135,16 +157,19 @@ static void pass_on(int number, siginfo_t *information, void *context) {
 }
 
 static void fault(int number, siginfo_t *information, void *context) {
+    if (run_gate_takes_signal(information->si_code, information->si_pid)) return;
     int error = errno;
     uintptr_t address = (uintptr_t)information->si_addr;
     struct mapping *mapping = find(address);
     bool is_ours = mapping != NULL && vain_faults <= VAIN_FAULTS_MAX;
     if (is_ours) {
         // All signals are blocked here by sa_mask.
+        run_gate_begin_store();
         acquire(mapping);
         uintptr_t start = atomic_load(&mapping->start);
         bool was_protected = start != 0 && open_page(mapping, (address - start) / PAGE);
         release(mapping);
+        run_gate_end_store();
         vain_faults = was_protected ? 0 : vain_faults + 1;
     }
     errno = error;
@@ -157,7 +182,8 @@ static void install(void) {
     struct sigaction ours;
     memset(&ours, 0, sizeof ours);
     ours.sa_sigaction = fault;
-    ours.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    // A signal of the gate that comes late must not disturb the client's system calls.
+    ours.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
     sigfillset(&ours.sa_mask);
     sigaction(SIGSEGV, &ours, &client_action);
     // From here on the shadow of sigaction keeps a client's handler behind ours.
@@ -174,7 +200,7 @@ bool guest_memory_take_handler(const struct sigaction *action, struct sigaction 
 
 // MARK: - Mappings
 
-void guest_memory_add(uint32_t machine, uintptr_t start, size_t bytes) {
+bool guest_memory_add(uint32_t machine, uintptr_t start, size_t bytes) {
     for (unsigned index = 0; index < MAPPINGS_MAX; index++) {
         struct mapping *mapping = &mappings[index];
         if (atomic_load(&mapping->start) != 0 || atomic_flag_test_and_set(&mapping->lock)) continue;
@@ -203,8 +229,9 @@ void guest_memory_add(uint32_t machine, uintptr_t start, size_t bytes) {
             install();
         }
         release(mapping);
-        return;
+        return memory != MAP_FAILED;
     }
+    return false;
 }
 
 static void end(struct mapping *mapping) {

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -24,51 +25,110 @@
         memcpy(&next, &found, sizeof found); \
     }
 
-static void open_buffer(const void *start, size_t bytes) {
-    if (guest_memory_is_watched()) guest_memory_open((uintptr_t)start, bytes);
+/// Where a call's data goes instead of watched memory, which the system may not write to: it is copied from there when
+/// the call has returned. The call may wait for its data as long as it likes.
+struct detour {
+    const struct iovec *pieces;  // what the call is to be given
+    const struct iovec *asked;
+    int count;
+    void *memory;  // NULL where nothing is watched
+    size_t bytes;
+};
+
+static struct detour detour_begin(const struct iovec *asked, int count) {
+    struct detour detour = {.pieces = asked, .asked = asked, .count = count};
+    if (!guest_memory_is_watched() || count <= 0) return detour;
+    size_t watched = 0;
+    for (int piece = 0; piece < count; piece++) {
+        if (guest_memory_touches((uintptr_t)asked[piece].iov_base, asked[piece].iov_len)) {
+            watched += asked[piece].iov_len;
+        }
+    }
+    if (watched == 0) return detour;
+    size_t head = (size_t)count * sizeof *asked;
+    void *memory = mmap(NULL, head + watched, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0);
+    if (memory == MAP_FAILED) {
+        for (int piece = 0; piece < count; piece++) {
+            guest_memory_open((uintptr_t)asked[piece].iov_base, asked[piece].iov_len);
+        }
+        return detour;
+    }
+    struct iovec *pieces = memory;
+    uint8_t *place = (uint8_t *)memory + head;
+    for (int piece = 0; piece < count; piece++) {
+        pieces[piece] = asked[piece];
+        if (!guest_memory_touches((uintptr_t)asked[piece].iov_base, asked[piece].iov_len)) continue;
+        pieces[piece].iov_base = place;
+        place += asked[piece].iov_len;
+    }
+    detour.pieces = pieces;
+    detour.memory = memory;
+    detour.bytes = head + watched;
+    return detour;
 }
 
-static void open_pieces(const struct iovec *pieces, int count) {
-    if (!guest_memory_is_watched()) return;
-    for (int piece = 0; piece < count; piece++) {
-        guest_memory_open((uintptr_t)pieces[piece].iov_base, pieces[piece].iov_len);
+/// Returns `result`, the call's: how many bytes it wrote, or -1.
+static ssize_t detour_end(struct detour *detour, ssize_t result) {
+    if (detour->memory == NULL) return result;
+    int error = errno;
+    size_t left = result > 0 ? (size_t)result : 0;
+    for (int piece = 0; piece < detour->count && left > 0; piece++) {
+        size_t count = detour->asked[piece].iov_len < left ? detour->asked[piece].iov_len : left;
+        if (detour->pieces[piece].iov_base != detour->asked[piece].iov_base) {
+            guest_memory_store(detour->asked[piece].iov_base, detour->pieces[piece].iov_base, count);
+        }
+        left -= count;
     }
+    munmap(detour->memory, detour->bytes);
+    errno = error;
+    return result;
 }
+
+/// Gives a call its one buffer or another: `CALL` names it `buffer`.
+#define WITH_BUFFER(buffer, bytes, CALL) \
+    const struct iovec asked = {buffer, bytes}; \
+    struct detour detour = detour_begin(&asked, 1); \
+    buffer = detour.pieces[0].iov_base; \
+    return detour_end(&detour, CALL)
+
+#define WITH_PIECES(pieces, count, CALL) \
+    struct detour detour = detour_begin(pieces, count); \
+    pieces = detour.pieces; \
+    return detour_end(&detour, CALL)
 
 SHADOW ssize_t read(int file, void *buffer, size_t bytes) {
     NEXT(ssize_t, "read", (int, void *, size_t))
-    open_buffer(buffer, bytes);
-    return next(file, buffer, bytes);
+    WITH_BUFFER(buffer, bytes, next(file, buffer, bytes));
 }
 
 SHADOW ssize_t pread(int file, void *buffer, size_t bytes, off_t offset) {
     NEXT(ssize_t, "pread", (int, void *, size_t, off_t))
-    open_buffer(buffer, bytes);
-    return next(file, buffer, bytes, offset);
+    WITH_BUFFER(buffer, bytes, next(file, buffer, bytes, offset));
 }
 
 SHADOW ssize_t readv(int file, const struct iovec *pieces, int count) {
     NEXT(ssize_t, "readv", (int, const struct iovec *, int))
-    open_pieces(pieces, count);
-    return next(file, pieces, count);
+    WITH_PIECES(pieces, count, next(file, pieces, count));
 }
 
 SHADOW ssize_t preadv(int file, const struct iovec *pieces, int count, off_t offset) {
     NEXT(ssize_t, "preadv", (int, const struct iovec *, int, off_t))
-    open_pieces(pieces, count);
-    return next(file, pieces, count, offset);
+    WITH_PIECES(pieces, count, next(file, pieces, count, offset));
 }
 
 SHADOW ssize_t recv(int file, void *buffer, size_t bytes, int flags) {
     NEXT(ssize_t, "recv", (int, void *, size_t, int))
-    open_buffer(buffer, bytes);
-    return next(file, buffer, bytes, flags);
+    WITH_BUFFER(buffer, bytes, next(file, buffer, bytes, flags));
 }
 
 SHADOW ssize_t recvmsg(int file, struct msghdr *message, int flags) {
     NEXT(ssize_t, "recvmsg", (int, struct msghdr *, int))
-    open_pieces(message->msg_iov, (int)message->msg_iovlen);
-    return next(file, message, flags);
+    struct iovec *asked = message->msg_iov;
+    struct detour detour = detour_begin(asked, (int)message->msg_iovlen);
+    memcpy(&message->msg_iov, &detour.pieces, sizeof message->msg_iov);
+    ssize_t result = next(file, message, flags);
+    message->msg_iov = asked;
+    return detour_end(&detour, result);
 }
 
 #if defined(__GLIBC__)
@@ -79,43 +139,47 @@ typedef struct sockaddr *sender;
 
 SHADOW ssize_t recvfrom(int file, void *buffer, size_t bytes, int flags, sender from, socklen_t *from_bytes) {
     NEXT(ssize_t, "recvfrom", (int, void *, size_t, int, sender, socklen_t *))
-    open_buffer(buffer, bytes);
-    return next(file, buffer, bytes, flags, from, from_bytes);
+    WITH_BUFFER(buffer, bytes, next(file, buffer, bytes, flags, from, from_bytes));
 }
 
 #if defined(__GLIBC__)
 // The GNU C library's other names: of 64-bit offsets, and what _FORTIFY_SOURCE makes of them.
 SHADOW ssize_t pread64(int file, void *buffer, size_t bytes, off_t offset) {
     NEXT(ssize_t, "pread64", (int, void *, size_t, off_t))
-    open_buffer(buffer, bytes);
-    return next(file, buffer, bytes, offset);
+    WITH_BUFFER(buffer, bytes, next(file, buffer, bytes, offset));
 }
 
 SHADOW ssize_t preadv64(int file, const struct iovec *pieces, int count, off_t offset) {
     NEXT(ssize_t, "preadv64", (int, const struct iovec *, int, off_t))
-    open_pieces(pieces, count);
-    return next(file, pieces, count, offset);
+    WITH_PIECES(pieces, count, next(file, pieces, count, offset));
+}
+
+SHADOW ssize_t preadv2(int file, const struct iovec *pieces, int count, off_t offset, int flags) {
+    NEXT(ssize_t, "preadv2", (int, const struct iovec *, int, off_t, int))
+    WITH_PIECES(pieces, count, next(file, pieces, count, offset, flags));
+}
+
+SHADOW ssize_t preadv64v2(int file, const struct iovec *pieces, int count, off_t offset, int flags) {
+    NEXT(ssize_t, "preadv64v2", (int, const struct iovec *, int, off_t, int))
+    WITH_PIECES(pieces, count, next(file, pieces, count, offset, flags));
 }
 
 ssize_t __read_chk(int file, void *buffer, size_t bytes, size_t room);
 SHADOW ssize_t __read_chk(int file, void *buffer, size_t bytes, size_t room) {
     NEXT(ssize_t, "__read_chk", (int, void *, size_t, size_t))
-    open_buffer(buffer, bytes);
-    return next(file, buffer, bytes, room);
+    WITH_BUFFER(buffer, bytes, next(file, buffer, bytes, room));
 }
 
 ssize_t __pread64_chk(int file, void *buffer, size_t bytes, off_t offset, size_t room);
 SHADOW ssize_t __pread64_chk(int file, void *buffer, size_t bytes, off_t offset, size_t room) {
     NEXT(ssize_t, "__pread64_chk", (int, void *, size_t, off_t, size_t))
-    open_buffer(buffer, bytes);
-    return next(file, buffer, bytes, offset, room);
+    WITH_BUFFER(buffer, bytes, next(file, buffer, bytes, offset, room));
 }
 
 ssize_t __recv_chk(int file, void *buffer, size_t bytes, size_t room, int flags);
 SHADOW ssize_t __recv_chk(int file, void *buffer, size_t bytes, size_t room, int flags) {
     NEXT(ssize_t, "__recv_chk", (int, void *, size_t, size_t, int))
-    open_buffer(buffer, bytes);
-    return next(file, buffer, bytes, room, flags);
+    WITH_BUFFER(buffer, bytes, next(file, buffer, bytes, room, flags));
 }
 #endif
 
@@ -183,6 +247,8 @@ __attribute__((constructor)) static void find_next(void) {
 #if defined(__GLIBC__)
     (void)!pread64(-1, NULL, 0, 0);
     (void)!preadv64(-1, &none, 1, 0);
+    (void)!preadv2(-1, &none, 1, 0, 0);
+    (void)!preadv64v2(-1, &none, 1, 0, 0);
 #endif
     errno = error;
 }

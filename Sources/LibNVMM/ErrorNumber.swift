@@ -36,7 +36,7 @@ struct ErrorNumber: Error {
     init(_ error: AssistError) {
         switch error {
         case .pageFault, .segmentViolation, .exception, .pageTableOutsideMemory: self.init(EFAULT)
-        case .undecodable, .unsupported: self.init(ENODEV)
+        case .undecodable, .unsupported, .unanswered: self.init(ENODEV)
         case .vcpu(let error): self.init(error)
         case .machine(let error): self.init(error)
         }

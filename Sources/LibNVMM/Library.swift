@@ -212,7 +212,7 @@ final class Library: @unchecked Sendable {
         case .secondMachine: "there is a second machine, of which nothing is recorded"
         case .recordingFailed(let step): "the trace could not be written beyond step \(step)"
         case .recordsLost(let step): "records were lost at step \(step)"
-        case .consumptionInferred, .runsOverlapped: nil
+        case .consumptionInferred, .runsOverlapped, .kernelDevice, .memoryNotWatched, .registersNotSampled: nil
         }
     }
 

@@ -134,6 +134,9 @@ public protocol VCPU: AnyObject {
 
     /// Named figures of the backend, such as instructions it could not execute, by mnemonic. Ascending by name.
     func counters() -> [Counter]
+    /// Bits of RFLAGS that the processor manuals leave undefined after what was executed: another processor may show
+    /// them otherwise. 0 where the backend does not know.
+    var undefinedFlags: UInt64 { get }
 
     /// All architectural state, as `getState(.all)` would give it, without touching the comm page.
     func saveState() -> VCPUState
@@ -149,6 +152,7 @@ public protocol VCPU: AnyObject {
 
 extension VCPU {
     public func saveState(into state: inout VCPUState) { state = saveState() }
+    public var undefinedFlags: UInt64 { 0 }
 
     @discardableResult public func getState(_ flags: StateFlags) throws(VCPUError) -> CallCost {
         let missing = flags.subtracting(commPage.stateCached)

@@ -195,7 +195,7 @@ extension PC {
             processor.owedException = VCPUEvent(kind: .exception, vector: vector, errorCode: code ?? 0)
         case .vcpu(let error): throw .vcpu(error)
         case .machine(let error): throw .machine(error)
-        case .pageTableOutsideMemory, .undecodable, .unsupported:
+        case .pageTableOutsideMemory, .undecodable, .unsupported, .unanswered:
             let rip = processor.vcpu.commPage.state[.rip]
             ending = ending ?? .emulationFailed(vcpu: processor.vcpu.id, rip: rip, reason: Self.describe(error))
         }

@@ -25,6 +25,10 @@ public enum EventText {
         return "\(kind) \(place), \(write.bytes.count) bytes: " + prefix(write.bytes)
     }
 
+    static func bytes(of value: UInt64, count: Int) -> [UInt8] {
+        (0..<count).map { UInt8(truncatingIfNeeded: value >> UInt64($0 * 8)) }
+    }
+
     private static func prefix(_ bytes: [UInt8]) -> String {
         hexBytes(Array(bytes.prefix(8))) + (bytes.count > 8 ? " ..." : "")
     }
@@ -48,7 +52,23 @@ public enum EventText {
         case .gpaUnmap(let gpa, let byteCount): "unmap gpa \(shortHex(gpa.rawValue)), \(byteCount) bytes"
         case .advanceClock(let ticks): "advance the clock by \(ticks)"
         case .destroy: "destroy the machine"
+        case .completion(let completion): "VCPU \(completion.vcpu) " + line(completion)
         }
+    }
+
+    static func line(_ completion: Completion) -> String {
+        let place = shortHex(completion.address)
+        let text =
+            switch completion.kind {
+            case .portRead: "IN from port \(place)"
+            case .portWrite: "OUT to port \(place)"
+            case .memoryRead: "load from gpa \(place)"
+            case .memoryWrite: "store to gpa \(place)"
+            case .msrRead: "RDMSR of \(place)"
+            case .msrWrite: "WRMSR of \(place)"
+            case .msrRefused: "MSR \(place) refused"
+            }
+        return completion.bytes.isEmpty ? text : "\(text): \(prefix(completion.bytes))"
     }
 
     static func line(_ call: CallRecord) -> String {

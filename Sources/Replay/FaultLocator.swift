@@ -64,7 +64,7 @@ struct FaultLocator {
             try pair.run(step, position: position, collects: isNear)
         }
         guard let step = found, step.kind == .entered else { return (nil, []) }
-        let length = step.retired ?? 0
+        let length = step.retired ?? (step.kind == .entered && skip == 0 ? .max : 0)
         if let skip, skip == 0, length > 2 * Self.chunkInstructions {
             let start = try pair.narrow(step, chunk: Self.chunkInstructions)
             return try stepThrough(target, skip: max(start, 1))
@@ -103,6 +103,16 @@ extension FaultLocator {
                 } else {
                     nil
                 }
+            actual.hypervisorMSRs = locator.reader.header.hypervisorMSRs
+            expected?.hypervisorMSRs = locator.reader.header.hypervisorMSRs
+        }
+
+        /// Longest run of which nobody counted the instructions, before it is given up.
+        private static let uncountedInstructionsMax: UInt64 = 1 << 20
+
+        private func enter(_ step: Step) throws(ReplayError) -> Bool {
+            let enters = try actual.enter(step)
+            return if let expected { try expected.enter(step) && enters } else { enters }
         }
 
         private func both(_ body: (ReplayMachine) throws(ReplayError) -> Void) throws(ReplayError) {
@@ -150,12 +160,14 @@ extension FaultLocator {
         /// - Parameter collects: whether the step's last instructions are added to the history. They are stepped on
         ///   the reference: here both still agree, and a fault that counts runs must not see more of them.
         func run(_ step: Step, position: UInt64, collects: Bool) throws(ReplayError) {
-            _ = try actual.run(step)
+            _ = try actual.perform(step)
             if let expected {
-                if collects, step.kind == .entered, !step.failed, let budget = ReplayMachine.budget(of: step) {
+                if collects, step.kind == .entered, !step.failed, step.retired != nil,
+                    let budget = ReplayMachine.budget(of: step)
+                {
                     try collect(step, budget: budget, position: position, on: expected)
                 } else {
-                    _ = try expected.run(step)
+                    _ = try expected.perform(step)
                 }
             }
             forgetTouched()
@@ -184,17 +196,22 @@ extension FaultLocator {
         }
 
         func runAndCompare(_ step: Step) throws(ReplayError) -> Difference {
-            try both { (machine) throws(ReplayError) in try machine.prepare(step) }
-            return try runAndCompare(step.vcpu, budget: ReplayMachine.budget(of: step)).difference
+            let outcome = try actual.perform(step)
+            guard let outcome, let reference = try expected?.perform(step) else { return Difference() }
+            return compare(outcome, reference)
         }
 
         private func runAndCompare(
-            _ id: UInt32, budget: UInt64?
+            _ step: Step, budget: UInt64?
         ) throws(ReplayError) -> (outcome: RunOutcome, difference: Difference) {
-            let outcome = try actual.run(id, budget: budget)
+            let outcome = try actual.runPiece(step.vcpu, of: step, budget: budget)
             guard let expected else { return (outcome, Difference()) }
-            let reference = try expected.run(id, budget: budget)
+            return (outcome, compare(outcome, try expected.runPiece(step.vcpu, of: step, budget: budget)))
+        }
+
+        private func compare(_ outcome: RunOutcome, _ reference: RunOutcome) -> Difference {
             var difference = Difference(fields: outcome.differences(from: reference))
+            guard let expected else { return difference }
             var memory = MemoryComparison(gpaRanges: actual.gpaRanges)
             for ordinal in actual.objects.keys.sorted() {
                 guard let left = expected.objects[ordinal], let right = actual.objects[ordinal] else { continue }
@@ -202,7 +219,7 @@ extension FaultLocator {
                 memory.compare(object: ordinal, pages: pages.sorted(), expected: left, actual: right)
             }
             difference.memory = memory.differences
-            return (outcome, difference)
+            return difference
         }
 
         func compareAllMemory() -> [MemoryDifference]? {
@@ -219,10 +236,10 @@ extension FaultLocator {
         ///
         /// - Returns: instructions of the step before the first chunk that differs.
         func narrow(_ step: Step, chunk: UInt64) throws(ReplayError) -> UInt64 {
-            try both { (machine) throws(ReplayError) in try machine.prepare(step) }
+            guard try enter(step) else { return 0 }
             var done: UInt64 = 0
-            while done < step.retired ?? 0 {
-                let (outcome, difference) = try runAndCompare(step.vcpu, budget: chunk)
+            while done < step.retired ?? .max {
+                let (outcome, difference) = try runAndCompare(step, budget: chunk)
                 guard difference.isEmpty, outcome.exit.reason == .none, !outcome.failed else { break }
                 done += chunk
             }
@@ -238,22 +255,22 @@ extension FaultLocator {
             var interrupted = vcpu.saveState()
             interrupted.copy(step.commit, from: step.committed)
             let interruptedPlace = code.instruction(at: interrupted, step: position)
-            try both { (machine) throws(ReplayError) in try machine.prepare(step) }
+            guard try enter(step) else { return (nil, history) }
             // A budget of 0 installs state and delivers the event, and executes nothing.
-            let entry = try runAndCompare(step.vcpu, budget: 0)
+            let entry = try runAndCompare(step, budget: 0)
             if comparing && !entry.difference.isEmpty {
                 return (wrong(interruptedPlace, 0, entry.difference, isDelivery: step.event != nil), history)
             }
             guard !entry.outcome.failed, entry.outcome.exit.reason == .none else { return (nil, history) }
             var index: UInt64 = 0
             if lead > 0 {
-                let outcome = try runAndCompare(step.vcpu, budget: lead).outcome
+                let outcome = try runAndCompare(step, budget: lead).outcome
                 guard outcome.exit.reason == .none else { return (nil, history) }
                 index = lead
             }
-            while index <= step.retired ?? 0 {
+            while index <= step.retired ?? Self.uncountedInstructionsMax {
                 let place = code.instruction(at: vcpu.saveState(), step: position)
-                let (outcome, difference) = try runAndCompare(step.vcpu, budget: 1)
+                let (outcome, difference) = try runAndCompare(step, budget: 1)
                 if comparing && !difference.isEmpty {
                     return (wrong(place, index, difference, isDelivery: false), history)
                 }

@@ -15,6 +15,12 @@ final class ReplayMachine {
     private let memoryBytesMax: UInt64
     /// Steps before the present place, for errors.
     var step: UInt64 = 0
+    /// Of a trace of a hypervisor that finishes instructions by itself: where each VCPU stands in the middle of one.
+    var unfinished: [UInt32: UnfinishedInstruction] = [:]
+    /// Events that were armed and not delivered yet: a run that ended before the guest was entered keeps them.
+    var carriedEvents: [UInt32: VCPUEvent] = [:]
+    /// What such a hypervisor answers to RDMSR by itself, and keeps of WRMSR; nil where MSRs are the VMM's.
+    var hypervisorMSRs: [UInt32: UInt64]?
 
     init(on backend: any Backend, memoryBytesMax: UInt64) throws(ReplayError) {
         self.memoryBytesMax = memoryBytesMax
@@ -55,6 +61,7 @@ extension ReplayMachine {
                 try machine.gpaUnmap(gpa: gpa, byteCount: byteCount)
                 gpaRanges.removeAll { $0.gpa == gpa && $0.byteCount == byteCount }
             case .advanceClock(let ticks): machine.advanceClock(by: ticks)
+            case .completion(let completion): take(completion)
             case .destroy: break
             }
         } catch {
@@ -167,6 +174,7 @@ extension ReplayMachine {
 
     /// Re-executes a recorded step.
     func run(_ step: Step) throws(ReplayError) -> RunOutcome {
+        if hypervisorMSRs != nil { return try runAsHypervisor(step) }
         try prepare(step)
         var outcome = try run(step.vcpu, budget: Self.budget(of: step))
         // The budget stands for the stop that another thread sent into the recorded run.

@@ -36,6 +36,7 @@ final class ReplayRun {
         self.options = options
         self.observer = observer
         machine = try ReplayMachine(on: backend, memoryBytesMax: options.memoryBytesMax)
+        machine.hypervisorMSRs = reader.header.hypervisorMSRs
         history = EventHistory(capacity: options.historyCount)
         startKeyframe =
             options.from == 0 ? nil : reader.keyframes.last { $0.stepCount <= options.from }.map { Int($0.index) }
@@ -62,6 +63,7 @@ final class ReplayRun {
             }
             if case .step = event, (position &- report.firstStep) % 4096 == 0 { progress(here) }
         }
+        if !isEnded { try settleAll() }
         if position == 0, options.from == 0, report.divergence == nil { throw .noSteps }
         // A divergence on the way from the keyframe is what the replay has to say, though it lies before the range.
         guard report.divergence != nil || position > options.from else {
@@ -116,6 +118,7 @@ extension ReplayRun {
             report.count(.explained, because: "host interrupt before the guest was entered")
             return
         }
+        if machine.hypervisorMSRs != nil { return try executeAsHypervisor(step) }
         let countsInstructions = reader.header.capability.countsInstructions
         if !countsInstructions, !step.failed, step.kind == .entered, step.exit.reason.isAsynchronous {
             gap = "a run ended without an exit, where only the hypervisor knows"
@@ -130,7 +133,7 @@ extension ReplayRun {
             return
         }
         report.count(.divergent)
-        if report.divergence == nil { report.divergence = describe(step, outcome) }
+        if report.divergence == nil { report.divergence = try describe(step, outcome, at: position, fields: outcome.fields(against: step)) }
         guard options.resynchronises else {
             isEnded = true
             return
@@ -139,17 +142,22 @@ extension ReplayRun {
         clockSkew = step.clock &- machine.machine.clock
     }
 
-    private func describe(_ step: Step, _ outcome: RunOutcome) -> Divergence {
+    /// - Parameter outcome: nil where no run of the replay ended with this step.
+    private func describe(
+        _ step: Step, _ outcome: RunOutcome?, at position: UInt64, fields: [ComparedField]
+    ) throws(ReplayError) -> Divergence {
         let code = GuestCode(machine: machine.machine)
         let finding = locate(end: position, includesEnd: true)
-        var kind = outcome.divergenceKind(against: step)
+        let state: VCPUState
+        if let outcome { state = outcome.state } else { state = try machine.vcpu(step.vcpu).saveState() }
+        var kind = outcome?.divergenceKind(against: step) ?? .exitPayload
         if finding.wrongInstruction?.isEventDelivery == true { kind = .injection }
-        let isElsewhere = step.state[.rip] != outcome.state[.rip]
+        let isElsewhere = step.state[.rip] != state[.rip]
         return Divergence(
-            kind: kind, step: position, vcpu: step.vcpu, fields: outcome.fields(against: step),
+            kind: kind, step: position, vcpu: step.vcpu, fields: fields,
             injected: step.event.map(EventText.line),
             instructionAtExit: code.instruction(at: step.state, step: position),
-            instructionAtActualExit: isElsewhere ? code.instruction(at: outcome.state, step: position) : nil,
+            instructionAtActualExit: isElsewhere ? code.instruction(at: state, step: position) : nil,
             instructionsBefore: finding.before, wrongInstruction: finding.wrongInstruction,
             referenceAgreesWithReplay: finding.referenceAgrees, lastEvents: history.lines, memory: finding.memory ?? [],
             memoryWasCompared: finding.memory != nil, memoryEqualAtStep: report.memoryEqualAtStep)
@@ -161,6 +169,111 @@ extension ReplayRun {
             reader: reader, primary: backend, reference: reference, options: options,
             startKeyframe: equalKeyframeIndex ?? startKeyframe)
         return (try? locator.locate(end: end, includesEnd: includesEnd)) ?? FaultLocator.Finding()
+    }
+}
+
+// MARK: - Steps of KVM
+
+extension ReplayRun {
+    /// Finishes the instruction that the VCPU stands at, then runs, or finds that the step ended with the same
+    /// instruction.
+    private func executeAsHypervisor(_ step: Step) throws(ReplayError) {
+        switch try machine.finish(step.vcpu) {
+        case .done(let claims, let rip): try settle(claims, of: step.vcpu, begunAt: rip)
+        case .differs(let field): return try report(step, at: position, [field])
+        case .asks(let isWrite, let gpa): return try executeAsPart(step, isWrite: isWrite, gpa: gpa)
+        }
+        if isEnded { return }
+        let outcome = try machine.runAsHypervisor(step)
+        report.totals.instructions &+= outcome.retired ?? 0
+        guard HypervisorComparison.exitsAgree(step.exit.reason, outcome.exit.reason) else {
+            let fields = ExitFields.compare(step.exit, outcome.exit)
+            return try report(step, at: position, fields + comparison(step, outcome.state), outcome)
+        }
+        try compare(step, with: outcome.state, outcome)
+    }
+
+    /// Holds the instructions against their answers that no run follows.
+    private func settleAll() throws(ReplayError) {
+        for id in machine.unfinished.keys.sorted() {
+            let claims = machine.unfinished[id]?.claims ?? []
+            switch try machine.finish(id) {
+            case .done(let claims, let rip): try settle(claims, of: id, begunAt: rip)
+            // The trace ends in its middle.
+            case .asks: for _ in claims { report.count(.unverifiable, because: "the trace ends in an instruction") }
+            case .differs(let field):
+                if let claim = claims.first { try report(claim.step, at: claim.position, [field]) }
+            }
+        }
+    }
+
+    /// Compares the steps that showed registers as the finished instruction leaves them.
+    private func settle(
+        _ claims: [(step: Step, position: UInt64)], of id: UInt32, begunAt rip: UInt64
+    ) throws(ReplayError) {
+        guard !claims.isEmpty else { return }
+        let state = try machine.finishedState(id)
+        // After the last iteration of a repeated instruction KVM's emulator comes once more, and finds nothing to do.
+        var beforeLastLook = state
+        beforeLastLook[.rip] = rip
+        let isCountedDown = state[.rcx] & 0xFFFF == 0
+        for claim in claims where !isEnded {
+            if isCountedDown, claim.step.state[.rip] == rip, try agrees(claim.step, beforeLastLook) { continue }
+            if try !agrees(claim.step, state) {
+                try report(claim.step, at: claim.position, comparison(claim.step, state))
+            }
+        }
+    }
+
+    private func compare(_ step: Step, with state: VCPUState, _ outcome: RunOutcome?) throws(ReplayError) {
+        if try agrees(step, state) { return }
+        if machine.unfinished[step.vcpu] != nil {
+            // Perhaps it shows the registers after the instruction.
+            machine.unfinished[step.vcpu]?.claims.append((step, position))
+        } else {
+            try report(step, at: position, comparison(step, state), outcome)
+        }
+    }
+
+    /// Counts the step where its registers are those of the replay, but for flags that no manual defines.
+    private func agrees(_ step: Step, _ state: VCPUState) throws(ReplayError) -> Bool {
+        if HypervisorComparison.statesAgree(step.state, state, step.coverage) {
+            report.count(.identical)
+            return true
+        }
+        let undefined = try machine.vcpu(step.vcpu).undefinedFlags
+        guard HypervisorComparison.statesAgree(step.state, state, step.coverage, but: undefined) else { return false }
+        report.count(.explained, because: "flags that the manual leaves undefined")
+        try machine.adopt(flags: undefined, of: step)
+        return true
+    }
+
+    private func comparison(_ step: Step, _ state: VCPUState) -> [ComparedField] {
+        HypervisorComparison.differences(step.state, state, step.coverage)
+    }
+
+    private func report(
+        _ step: Step, at position: UInt64, _ fields: [ComparedField], _ outcome: RunOutcome? = nil
+    ) throws(ReplayError) {
+        report.count(.divergent)
+        if report.divergence == nil { report.divergence = try describe(step, outcome, at: position, fields: fields) }
+        guard options.resynchronises else {
+            isEnded = true
+            return
+        }
+        machine.unfinished[step.vcpu] = nil
+        try machine.adopt(step)
+    }
+
+    /// A further exit of an instruction that made one before.
+    private func executeAsPart(_ step: Step, isWrite: Bool, gpa: GPA) throws(ReplayError) {
+        let access: Protection = isWrite ? .write : .read
+        guard case .memory(let exit) = step.exit.reason, exit.gpa == gpa, exit.access == access else {
+            let asked = ExitReason.memory(MemoryExit(access: access, gpa: gpa))
+            return try report(step, at: position, ExitFields.compare(step.exit, VCPUExit(reason: asked)))
+        }
+        if let event = step.event { machine.carriedEvents[step.vcpu] = event }
+        try compare(step, with: machine.vcpu(step.vcpu).saveState(), nil)
     }
 }
 

@@ -15,6 +15,13 @@ private enum BitChange {
     }
 }
 
+extension StatusFlags {
+    @inline(__always) fileprivate mutating func setTested(_ bit: Bool) {
+        set(carry: bit)
+        mark(undefined: RFLAGS.of | RFLAGS.sf | RFLAGS.af | RFLAGS.pf)
+    }
+}
+
 extension CPU {
     /// CF is the bit as it was; the other flags stay (all but ZF are undefined).
     @inline(__always) private mutating func bitTest<T: OperandWidth>(
@@ -26,7 +33,7 @@ extension CPU {
             let mask: T = 1 &<< (byImmediate ? T(truncatingIfNeeded: i.immediate) : read(i.register1))
             let value: T = read(i.register0)
             if change != .none { write(i.register0, change.apply(value, mask)) }
-            return status.set(carry: value & mask != 0)
+            return status.setTested(value & mask != 0)
         }
         var address = effectiveAddress(i)
         let mask: T
@@ -42,12 +49,12 @@ extension CPU {
         }
         if change == .none {
             let value: T = try load(i.segment, address)
-            return status.set(carry: value & mask != 0)
+            return status.setTested(value & mask != 0)
         }
         let isLocked = isConcurrent && i.isLocked
         try modify(i.segment, address, as: T.self, isLocked: isLocked) {
             (cpu: inout CPU, value: T) throws(Interruption) in
-            cpu.status.set(carry: value & mask != 0)
+            cpu.status.setTested(value & mask != 0)
             return change.apply(value, mask)
         }
     }
@@ -76,6 +83,7 @@ extension CPU {
             i.form == .registerRegister
             ? read(i.register1, width: i.width) : try load(i.segment, effectiveAddress(i), width: i.width)
         status.setLogical(result: value)
+        status.mark(undefined: RFLAGS.status & ~RFLAGS.zf)
         return value == 0 ? nil : value
     }
 

@@ -27,6 +27,7 @@ extension CPU {
     @inline(__always) private mutating func setProduct<T: OperandWidth>(low: T, overflow: Bool) {
         status.setLogical(result: low)
         status.set(carry: overflow, overflow: overflow)
+        status.mark(undefined: RFLAGS.sf | RFLAGS.zf | RFLAGS.af | RFLAGS.pf)
     }
 
     // MARK: Multiply
@@ -119,6 +120,7 @@ extension CPU {
     }
 
     @inline(never) mutating func div(_ i: borrowing DecodedInstruction) throws(Interruption) {
+        defer { status.mark(undefined: RFLAGS.status) }
         switch i.width {
         case 0: try div(i, UInt8.self)
         case 1: try div(i, UInt16.self)
@@ -154,6 +156,7 @@ extension CPU {
     }
 
     @inline(never) mutating func idiv(_ i: borrowing DecodedInstruction) throws(Interruption) {
+        defer { status.mark(undefined: RFLAGS.status) }
         switch i.width {
         case 0: try idiv(i, UInt8.self)
         case 1: try idiv(i, UInt16.self)

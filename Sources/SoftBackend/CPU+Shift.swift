@@ -1,7 +1,7 @@
 // Shifts and rotates: SDM vol. 2, SAL/SAR/SHL/SHR, RCL/RCR/ROL/ROR, SHLD, SHRD.
 //
-// Flags that the manual leaves undefined follow the formula of the defined case, and AF is clear, so that a guest sees
-// the same on every host.
+// Flags that the manual leaves undefined follow the formula of the defined case, and AF is as the model has it, so that
+// a guest sees the same on every host.
 
 import NVMM
 
@@ -12,10 +12,21 @@ protocol ShiftOperation {
 }
 
 extension StatusFlags {
-    /// As shifts leave them: AF clear, everything else from the result and the two given.
-    @inline(__always) mutating func setShifted<T: OperandWidth>(_ value: T, carry: Bool, overflow: Bool) {
+    /// As shifts leave them: AF as the model has it, everything else from the result and the two given.
+    @inline(__always) mutating func setShifted<T: OperandWidth>(
+        _ value: T, carry: Bool, overflow: Bool, count: UInt64
+    ) {
         result = value.signExtended
-        carries = (carry ? 1 << 63 : 0) | (carry != overflow ? 1 << 62 : 0)
+        carries =
+            (carry ? 1 << 63 : 0) | (carry != overflow ? 1 << 62 : 0) | auxiliaryAfterShift
+            | (count == 1 ? RFLAGS.af : RFLAGS.af | RFLAGS.of) << 16
+        if count >= UInt64(T.bitWidth) { mark(undefined: RFLAGS.cf) }
+    }
+
+    /// As rotates leave them: CF and OF from the result, OF undefined but for one bit.
+    @inline(__always) mutating func setRotated(carry: Bool, overflow: Bool, count: UInt64) {
+        set(carry: carry, overflow: overflow)
+        if count != 1 { mark(undefined: RFLAGS.of) }
     }
 }
 
@@ -32,7 +43,7 @@ enum Shl: ShiftOperation {
     @inline(__always) static func apply<T: OperandWidth>(_ status: inout StatusFlags, _ a: T, count: UInt64) -> T {
         let result = a << count
         let carry = a.bit(UInt64(T.bitWidth) &- count)
-        status.setShifted(result, carry: carry, overflow: carry != result.topBit)
+        status.setShifted(result, carry: carry, overflow: carry != result.topBit, count: count)
         return result
     }
 }
@@ -47,7 +58,7 @@ private enum ShlWithoutCarry: ShiftOperation {
 enum Shr: ShiftOperation {
     @inline(__always) static func apply<T: OperandWidth>(_ status: inout StatusFlags, _ a: T, count: UInt64) -> T {
         let result = a >> count
-        status.setShifted(result, carry: a.bit(count &- 1), overflow: result.topBitsDiffer)
+        status.setShifted(result, carry: a.bit(count &- 1), overflow: result.topBitsDiffer, count: count)
         return result
     }
 }
@@ -57,7 +68,7 @@ enum Sar: ShiftOperation {
         let wide = Int64(bitPattern: a.signExtended)
         let result = T(truncatingIfNeeded: wide &>> Int64(bitPattern: count))
         let carry = (wide &>> Int64(bitPattern: count &- 1)) & 1 != 0
-        status.setShifted(result, carry: carry, overflow: false)
+        status.setShifted(result, carry: carry, overflow: false, count: count)
         return result
     }
 }
@@ -66,7 +77,7 @@ private enum Rol: ShiftOperation {
         let by = T(truncatingIfNeeded: count)
         let result = (a &<< by) | (a &>> (0 &- by))  // both counts wrap to the width
         let carry = result & 1 != 0
-        status.set(carry: carry, overflow: carry != result.topBit)
+        status.setRotated(carry: carry, overflow: carry != result.topBit, count: count)
         return result
     }
 }
@@ -74,7 +85,7 @@ private enum Ror: ShiftOperation {
     @inline(__always) static func apply<T: OperandWidth>(_ status: inout StatusFlags, _ a: T, count: UInt64) -> T {
         let by = T(truncatingIfNeeded: count)
         let result = (a &>> by) | (a &<< (0 &- by))
-        status.set(carry: result.topBit, overflow: result.topBitsDiffer)
+        status.setRotated(carry: result.topBit, overflow: result.topBitsDiffer, count: count)
         return result
     }
 }
@@ -87,7 +98,7 @@ private enum Rcl: ShiftOperation {
         let carryIn: T = status.carry ? 1 : 0
         let result = a << by | carryIn &<< T(truncatingIfNeeded: by &- 1) | a >> (width &+ 1 &- by)
         let carry = a.bit(width &- by)
-        status.set(carry: carry, overflow: carry != result.topBit)
+        status.setRotated(carry: carry, overflow: carry != result.topBit, count: count)
         return result
     }
 }
@@ -98,7 +109,7 @@ private enum Rcr: ShiftOperation {
         guard by != 0 else { return a }
         let carryIn: T = status.carry ? 1 : 0
         let result = a >> by | carryIn &<< T(truncatingIfNeeded: width &- by) | a << (width &+ 1 &- by)
-        status.set(carry: a.bit(by &- 1), overflow: result.topBitsDiffer)
+        status.setRotated(carry: a.bit(by &- 1), overflow: result.topBitsDiffer, count: count)
         return result
     }
 }
@@ -169,7 +180,7 @@ private enum Shld: DoubleShiftOperation {
         let (first, second, by) = count > width ? (b, a, count &- width) : (a, b, count)
         let result = first << by | second >> (width &- by)
         let carry = first.bit(width &- by)
-        status.setShifted(result, carry: carry, overflow: carry != result.topBit)
+        status.setShifted(result, carry: carry, overflow: carry != result.topBit, count: count)
         return result
     }
 }
@@ -181,7 +192,7 @@ private enum Shrd: DoubleShiftOperation {
         let width = UInt64(T.bitWidth)
         let (first, second, by) = count > width ? (b, a, count &- width) : (a, b, count)
         let result = first >> by | second << (width &- by)
-        status.setShifted(result, carry: first.bit(by &- 1), overflow: result.topBitsDiffer)
+        status.setShifted(result, carry: first.bit(by &- 1), overflow: result.topBitsDiffer, count: count)
         return result
     }
 }

@@ -137,6 +137,7 @@ struct CPU: ~Copyable {
         self.gate = gate
         self.commPage = commPage
         self.model = model
+        status.auxiliaryAfterShift = model.setsAuxiliaryByShifts ? 1 : 0
     }
 }
 

@@ -1,6 +1,6 @@
 // The processor that guests see: a fixed, versioned table, never the host's.
 
-import NVMM
+public import NVMM
 
 /// A processor model: what CPUID offers is what the interpreter executes, no more and no less.
 public final class ProcessorModel: Sendable {
@@ -8,16 +8,19 @@ public final class ProcessorModel: Sendable {
     public let name: String
     let table: [CPUIDEntry]
     let offers1GiBPages: Bool
+    /// AF after a shift is undefined: AMD's processors set it, Intel's clear it.
+    let setsAuxiliaryByShifts: Bool
     /// Bits of CR4 that a guest may set.
     let cr4Mask: UInt64 =
         CR4.tsd | CR4.de | CR4.pse | CR4.pae | CR4.mce | CR4.pge
         | CR4.osfxsr | CR4.osxmmexcpt | CR4.smep | CR4.smap
     private let decoders: [Decoder]
 
-    init(name: String, table: [CPUIDEntry], offers1GiBPages: Bool) {
+    init(name: String, table: [CPUIDEntry], offers1GiBPages: Bool, setsAuxiliaryByShifts: Bool = false) {
         self.name = name
         self.table = table
         self.offers1GiBPages = offers1GiBPages
+        self.setsAuxiliaryByShifts = setsAuxiliaryByShifts
         decoders = [Decoder(codeWidth: 1), Decoder(codeWidth: 2), Decoder(codeWidth: 3)]
     }
 
@@ -25,6 +28,17 @@ public final class ProcessorModel: Sendable {
 
     /// All models, the default first.
     public static let all: [ProcessorModel] = [base]
+
+    /// The base model behind another processor's CPUID: what a recording's guest was told. Offers there that the
+    /// interpreter does not execute raise #UD.
+    ///
+    /// - Parameter setsAuxiliaryByShifts: AF as that processor leaves it, which no manual says.
+    public static func presenting(
+        _ table: [CPUIDEntry], name: String, setsAuxiliaryByShifts: Bool
+    ) -> ProcessorModel {
+        ProcessorModel(
+            name: name, table: table, offers1GiBPages: true, setsAuxiliaryByShifts: setsAuxiliaryByShifts)
+    }
 
     public static func named(_ name: String) -> ProcessorModel? { all.first { $0.name == name } }
 
@@ -35,9 +49,10 @@ public final class ProcessorModel: Sendable {
 // MARK: - CPUID
 
 extension ProcessorModel {
-    /// What CPUID returns. A leaf beyond the largest basic one gives that one's data, as NVMM does it.
+    /// What CPUID returns. A leaf beyond the largest basic one gives that one's data, as Intel's processors and NVMM do
+    /// it; AMD's give zeros.
     func registers(leaf: UInt32, subleaf: UInt32) -> CPUIDRegisters {
-        let isBasic = leaf < 0x4000_0000
+        let isBasic = leaf < 0x4000_0000 && table.first?.registers.ebx != Self.ascii("AuthenticAMD", at: 0)
         let known = table.last { isBasic && $0.leaf < 0x4000_0000 }?.leaf ?? 0
         let effective = isBasic && leaf > known ? known : leaf
         // ECX counts only for the leaves that have subleaves (SDM vol. 2, CPUID); elsewhere it holds anything.

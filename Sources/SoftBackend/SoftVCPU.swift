@@ -102,6 +102,8 @@ final class SoftVCPU: VCPU {
 
     func counters() -> [Counter] { cpu.counters() }
 
+    var undefinedFlags: UInt64 { cpu.status.undefined }
+
     // MARK: Whole state
 
     func saveState() -> VCPUState {

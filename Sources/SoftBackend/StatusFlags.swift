@@ -5,10 +5,18 @@
 /// `result` is the last result, sign-extended to 64 bits: it gives ZF, SF and PF. `carries` gives the rest:
 /// bit 63 is the carry out of the top bit (CF), bit 62 the carry into it (OF is their difference), bit 0 AF.
 /// A combination that no result has (ZF with SF, ZF without PF; POPF can load it) is expressed by corrections:
-/// bit 1 inverts SF, bits 8 to 15 are exclusive-ored into the byte that PF is computed from.
+/// bit 1 inverts SF, bits 8 to 15 are exclusive-ored into the byte that PF is computed from. Bits 16 to 27 mark, at
+/// their places in RFLAGS, the flags that the manual leaves undefined after what was executed.
 struct StatusFlags {
     var result: UInt64 = 1
     var carries: UInt64 = 1 << 8
+    /// AF as shifts leave it, which no manual says: 0 or 1.
+    var auxiliaryAfterShift: UInt64 = 0
+
+    /// Bits of RFLAGS that another processor may show otherwise.
+    var undefined: UInt64 { carries >> 16 & RFLAGS.status }
+
+    @inline(__always) mutating func mark(undefined flags: UInt64) { carries |= flags << 16 }
 
     @inline(__always) var carry: Bool { carries >> 63 != 0 }
     @inline(__always) var zero: Bool { result == 0 }
@@ -41,14 +49,21 @@ struct StatusFlags {
 
     /// Replaces CF and OF, and leaves the others.
     @inline(__always) mutating func set(carry: Bool, overflow: Bool) {
-        carries = carries & ~(3 << 62) | (carry ? 1 << 63 : 0) | (carry != overflow ? 1 << 62 : 0)
+        let kept = ~(3 << 62 | (RFLAGS.cf | RFLAGS.of) << 16)
+        carries = carries & kept | (carry ? 1 << 63 : 0) | (carry != overflow ? 1 << 62 : 0)
     }
 
     /// Replaces CF and leaves the others.
-    @inline(__always) mutating func set(carry: Bool) { set(carry: carry, overflow: overflow) }
+    @inline(__always) mutating func set(carry: Bool) {
+        let keptMark = carries & RFLAGS.of << 16
+        set(carry: carry, overflow: overflow)
+        carries |= keptMark
+    }
 
     /// Replaces AF and leaves the others.
-    @inline(__always) mutating func set(auxiliary: Bool) { carries = carries & ~1 | (auxiliary ? 1 : 0) }
+    @inline(__always) mutating func set(auxiliary: Bool) {
+        carries = carries & ~(1 | RFLAGS.af << 16) | (auxiliary ? 1 : 0)
+    }
 }
 
 extension FixedWidthInteger where Self: UnsignedInteger {
@@ -69,7 +84,7 @@ extension StatusFlags {
     /// As AND, OR, XOR and TEST leave them: CF, OF and AF clear. (AF is undefined there.)
     @inline(__always) mutating func setLogical<T: FixedWidthInteger & UnsignedInteger>(result value: T) {
         result = value.signExtended
-        carries = 0
+        carries = RFLAGS.af << 16
     }
 
     @inline(__always) mutating func add<T: FixedWidthInteger & UnsignedInteger>(_ a: T, _ b: T, carry: T = 0) -> T {

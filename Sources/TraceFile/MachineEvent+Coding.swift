@@ -34,6 +34,13 @@ extension ByteWriter {
             varint(ticks)
         case .destroy:
             byte(8)
+        case .completion(let completion):
+            byte(9)
+            varint(completion.vcpu)
+            byte(completion.kind.rawValue)
+            varint(completion.address)
+            byte(completion.elementBytes)
+            blob(completion.bytes)
         }
     }
 
@@ -82,8 +89,19 @@ extension ByteReader {
         case 6: .gpaUnmap(gpa: GPA(try varint()), byteCount: try nonNegative())
         case 7: .advanceClock(ticks: try varint())
         case 8: .destroy
+        case 9: .completion(try completion())
         default: throw failure(.unknownValue)
         }
+    }
+
+    private mutating func completion() throws(TraceError) -> Completion {
+        let vcpu = try varint32()
+        guard let kind = Completion.Kind(rawValue: try byte()) else { throw failure(.unknownValue) }
+        let address = try varint()
+        let elementBytes = try byte()
+        guard (1...8).contains(elementBytes) else { throw failure(.unknownValue) }
+        return Completion(
+            vcpu: vcpu, kind: kind, address: address, elementBytes: elementBytes, bytes: try blob())
     }
 
     mutating func gpaRange() throws(TraceError) -> GPARange {

@@ -28,6 +28,36 @@ public enum MachineEvent: Hashable, Sendable {
     case gpaUnmap(gpa: GPA, byteCount: Int)
     case advanceClock(ticks: UInt64)
     case destroy
+    /// How an exit that left its instruction unfinished was answered.
+    case completion(Completion)
+}
+
+/// The data of one access of a guest to a device, where the hypervisor finishes the instruction by itself: a trace of
+/// such a one holds no registers that the VMM had to put right. Stands between the step whose exit it answers and the
+/// next step of its VCPU. One instruction may make several exits: REP INS, or a load and a store of one instruction.
+public struct Completion: Hashable, Sendable {
+    public enum Kind: UInt8, CaseIterable, Sendable {
+        case portRead, portWrite, memoryRead, memoryWrite, msrRead, msrWrite
+        /// The VMM refused the MSR: the guest gets #GP(0).
+        case msrRefused
+        public var isRead: Bool { self == .portRead || self == .memoryRead || self == .msrRead }
+    }
+
+    public var vcpu: UInt32
+    public var kind: Kind
+    /// Port, GPA or number of the MSR.
+    public var address: UInt64
+    /// Bytes of one element of ``bytes``: 1 to 8.
+    public var elementBytes: UInt8
+    /// Elements one after the other, as the guest reads or wrote them; of an MSR, 8 bytes.
+    public var bytes: [UInt8]
+    public init(vcpu: UInt32, kind: Kind, address: UInt64, elementBytes: UInt8, bytes: [UInt8]) {
+        self.vcpu = vcpu
+        self.kind = kind
+        self.address = address
+        self.elementBytes = elementBytes
+        self.bytes = bytes
+    }
 }
 
 /// Part of a memory object shown at a guest physical address.

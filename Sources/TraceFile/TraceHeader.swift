@@ -36,6 +36,11 @@ public struct TraceHeader: Equatable, Sendable {
         public static let sliceInstructions = "slice-instructions"
         /// Key of how many steps of the recording precede the trace's first: a flight recorder kept the newest part.
         public static let firstStep = "first-step"
+        /// Beginning of the keys that name an MSR by eight hexadecimal digits: what the recording's hypervisor answered
+        /// by itself at first, in hexadecimal.
+        public static let msrPrefix = "msr-"
+        /// Key of AF as shifts leave it on the recording's processor: 0 or 1.
+        public static let auxiliaryAfterShift = "af-after-shift"
 
         public var key: String
         public var value: String
@@ -48,8 +53,24 @@ public struct TraceHeader: Equatable, Sendable {
     /// The processor model of a recording that was made from outside of a hypervisor: whatever its host offers.
     public static let hostProcessor = "host"
 
+    /// The backend's name in traces of clients of /dev/kvm.
+    public static let kvm = "kvm"
+
     /// Whether it was: the trace then says neither what the guest's CPUID shows nor what only the hypervisor knows.
     public var isOfHypervisor: Bool { processorModel == Self.hostProcessor }
+
+    /// What the hypervisor answered to RDMSR by itself when the recording began; nil where MSRs are the VMM's.
+    public var hypervisorMSRs: [UInt32: UInt64]? {
+        guard isOfHypervisor, backendName == Self.kvm else { return nil }
+        var result: [UInt32: UInt64] = [:]
+        for parameter in parameters where parameter.key.hasPrefix(Parameter.msrPrefix) {
+            guard let msr = UInt32(parameter.key.dropFirst(Parameter.msrPrefix.count), radix: 16),
+                parameter.value.hasPrefix("0x"), let value = UInt64(parameter.value.dropFirst(2), radix: 16)
+            else { continue }
+            result[msr] = value
+        }
+        return result
+    }
 
     public init(
         tool: String, backendName: String, capability: Capability, processorModel: String, cpuidTable: [CPUIDEntry],

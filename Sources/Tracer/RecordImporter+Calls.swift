@@ -59,10 +59,11 @@ extension RecordImporter {
             return
         case RING_CALL_MACHINE_CREATE:
             guard calls.machine == nil else {
-                if sink != nil { lowerGrade(to: .exitsOnly, because: .secondMachine) }
+                if sink != nil || kvm != nil { lowerGrade(to: .exitsOnly, because: .secondMachine) }
                 return
             }
             calls.machine = record.machine
+            if kvm != nil { return }
             let header = TraceHeader(
                 tool: "vmtrace", backendName: "nvmm",
                 capability: calls.capability ?? Capability(countsInstructions: calls.countsInstructions),
@@ -126,6 +127,11 @@ extension RecordImporter {
                         GPARange(
                             object: UInt32(object), offset: offset, gpa: GPA(second), byteCount: byteCount,
                             protection: Protection(rawValue: fourth & 7)))))
+        case RING_CALL_KVM_MSR:
+            if sink == nil, let msr = UInt32(exactly: first) { kvm?.msrs[msr] = second }
+        case RING_CALL_AF_AFTER_SHIFT: kvm?.auxiliaryAfterShift = first != 0
+        case RING_CALL_HVA_UNWATCHED:
+            lowerGrade(to: .exitsOnly, because: .memoryNotWatched(byteCount: second))
         case RING_CALL_GPA_UNMAP:
             guard let byteCount = Int(exactly: third) else { throw damaged }
             try append(.machine(.gpaUnmap(gpa: GPA(second), byteCount: byteCount)))
@@ -136,6 +142,7 @@ extension RecordImporter {
     /// What the client stored since the run before. The mapping's call comes first, as it is recorded under its result.
     private func takeMemory(_ record: ShimRecord) throws(ImportError) {
         guard record.machine == calls.machine else { return }
+        try openKVM()
         guard let (memory, bytes) = record.split(ring_memory.self), Int(memory.data_bytes) == bytes.count,
             let object = calls.mappings.lastIndex(where: { $0.isMapped && $0.hva == memory.hva }),
             let offset = Int(exactly: memory.offset), let end = UInt64(exactly: offset + bytes.count),

@@ -23,7 +23,7 @@ final class RecordImporter {
     private let makeSink: (TraceHeader) throws(TraceWriteError) -> any TraceSink
     private(set) var sink: (any TraceSink)?
     private var decoder = EventDecoder()
-    private(set) var grade = TraceGrade(level: .exact)
+    var grade = TraceGrade(level: .exact)
     private(set) var isClosed = false
     private(set) var isTold = false
     /// Another process or program began to record: one trace is of one machine.
@@ -37,6 +37,8 @@ final class RecordImporter {
     /// Pages are missing: keyframes cannot be made.
     private var leavesKeyframesOut = false
     var calls = CallImporter(countsInstructions: false, level: .exits)
+    /// Of a client of /dev/kvm.
+    var kvm: KVMImporter?
 
     private struct ObjectTable {
         var byteCount: Int
@@ -75,6 +77,9 @@ final class RecordImporter {
             try noteLoss(lost.count, "the ring was full")
         case RING_KIND_CALL, RING_KIND_RUN_ENTRY, RING_KIND_RUN_EXIT, RING_KIND_MEMORY:
             if !isTold { try takeSeen(record) }
+        case RING_KIND_KVM_CALL, RING_KIND_KVM_ENTRY, RING_KIND_KVM_EXIT:
+            guard kvm != nil else { throw damaged }
+            try takeKVM(record)
         case RING_KIND_TOLD_HEADER:
             // Taken once more: whether a killed drainer was through with it could not be told.
             if leavesKeyframesOut { return }
@@ -106,14 +111,18 @@ final class RecordImporter {
             grade.lower(to: .exitsOnly, because: .secondMachine)
             return
         }
+        isClosed = false
+        // What the guest writes is known to a library alone.
+        let level: RecordLevel = attach.level == UInt32(RING_LEVEL_EXITS) ? .exits : .replay
+        if attach.api == UInt32(RING_API_KVM) {
+            kvm = KVMImporter(level: level)
+            calls = CallImporter(countsInstructions: false, level: level)
+            return
+        }
         guard attach.api == UInt32(RING_API_NVMM), attach.state_bytes == 1008, attach.comm_bytes == 1072 else {
             throw .foreignLayout(stateBytes: attach.state_bytes, commBytes: attach.comm_bytes)
         }
-        isClosed = false
-        // What the guest writes is known to a library alone.
-        calls = CallImporter(
-            countsInstructions: attach.publication_offset != 0,
-            level: attach.level == UInt32(RING_LEVEL_EXITS) ? .exits : .replay)
+        calls = CallImporter(countsInstructions: attach.publication_offset != 0, level: level)
     }
 
     func open(_ header: TraceHeader) throws(ImportError) {
@@ -126,7 +135,11 @@ final class RecordImporter {
     }
 
     func append(_ event: TraceEvent) throws(ImportError) {
-        guard let sink else { return }
+        guard let sink else {
+            guard let count = kvm?.waiting.count, count < KVMImporter.waitingMax else { return }
+            kvm?.waiting.append(event)
+            return
+        }
         do throws(TraceWriteError) {
             try sink.append(event)
         } catch {

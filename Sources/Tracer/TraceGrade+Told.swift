@@ -21,6 +21,8 @@ extension TraceGrade.Reason {
         case .recordsLost(let step): (7, 0, 0, step)
         case .consumptionInferred(let step): (8, 0, 0, step)
         case .runsOverlapped(let step): (9, 0, 0, step)
+        // Of the importer's own making: no library tells these.
+        case .kernelDevice, .memoryNotWatched, .registersNotSampled: (.max, 0, 0, 0)
         }
     }
 

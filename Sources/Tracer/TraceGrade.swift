@@ -39,6 +39,12 @@ public struct TraceGrade: Equatable, Sendable {
         case consumptionInferred(step: UInt64)
         /// Two VCPUs ran at the same time: the order of what they did to memory is not known.
         case runsOverlapped(step: UInt64)
+        /// A part of the machine lives in the hypervisor's kernel, where nobody sees what it does.
+        case kernelDevice(String)
+        /// What the client stores into a mapping of guest memory is not recorded.
+        case memoryNotWatched(byteCount: UInt64)
+        /// The hypervisor does not give registers at an exit, and the client did not ask for them.
+        case registersNotSampled
     }
 
     /// That of a recording of a backend that nothing has lowered yet.
@@ -73,6 +79,9 @@ extension TraceGrade.Reason {
         case .recordsLost: 7
         case .consumptionInferred: 8
         case .runsOverlapped: 9
+        case .kernelDevice: 10
+        case .memoryNotWatched: 11
+        case .registersNotSampled: 12
         }
     }
 }

@@ -2,16 +2,28 @@
 
 import NVMM
 import SoftBackend
+import TraceFile
 
 /// - Parameters:
 ///   - model: name of a processor model; nil: the backend's default.
+///   - recording: of a hypervisor: its guest's processor in place of a model of ours.
 ///   - fault: a deliberate error, from a run of the machine on.
 /// - Throws: ``PlainTrouble`` for a name that does not exist.
-func makeBackend(_ name: BackendName, model: String?, fault: FaultRequest?) throws -> any Backend {
+func makeBackend(
+    _ name: BackendName, model: String?, recording: TraceHeader? = nil, fault: FaultRequest?
+) throws -> any Backend {
     switch name {
     case .soft:
         let models = ProcessorModel.all
-        let chosen = try model.map { wanted in
+        let presented = recording.flatMap { header in
+            header.isOfHypervisor && !header.cpuidTable.isEmpty
+                ? ProcessorModel.presenting(
+                    header.cpuidTable, name: header.processorModel,
+                    setsAuxiliaryByShifts: header.parameters.contains {
+                        $0.key == TraceHeader.Parameter.auxiliaryAfterShift && $0.value == "1"
+                    }) : nil
+        }
+        let chosen = try presented ?? model.map { wanted in
             guard let found = models.first(where: { $0.name == wanted }) else {
                 let names = models.map(\.name).joined(separator: ", ")
                 throw PlainTrouble(sentence: "there is no processor model \(wanted): use one of \(names)")

@@ -158,9 +158,6 @@ struct Record: ParsableCommand {
         guard maxExits == nil, maxInstructions == nil, require == nil, !time else {
             throw ValidationError("--max-exits, --max-instructions, --time and --require do not go with a command")
         }
-        guard api != .kvm else {
-            throw ValidationError("--api kvm: programs that use /dev/kvm are not recorded yet, clients of libnvmm are")
-        }
         guard output != "-" else { throw ValidationError("the trace of a command goes to a file: give -o FILE") }
         guard keyframeEvery != 0 else { throw ValidationError("--keyframe-every must be at least 1") }
     }

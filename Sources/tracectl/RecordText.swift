@@ -49,6 +49,10 @@ func words(_ reason: TraceGrade.Reason) -> String {
     case .recordingFailed(let step): "recording failed at step \(step)"
     case .recordsLost(let step): "records were lost at step \(step)"
     case .runsOverlapped(let step): "two VCPUs ran at the same time, first at step \(step)"
+    case .kernelDevice(let name): "the kernel keeps \(name), and what happens there is not seen"
+    case .memoryNotWatched(let byteCount):
+        "what is stored into \(sized(byteCount)) of guest memory is not recorded: they are shared, or of a file"
+    case .registersNotSampled: "the kernel does not give registers at exits (KVM_CAP_SYNC_REGS, Linux 4.17)"
     case .consumptionInferred(let step):
         "the libnvmm does not say what a run consumed, and it can only be guessed at step \(step)"
     }

@@ -72,8 +72,8 @@ struct ReplayTrace: ParsableCommand {
             // The options end before a step, the command line names the last one.
             options.to = to.map { $0 == .max ? $0 : $0 + 1 }
             let model = reader.header.isOfHypervisor ? nil : reader.header.processorModel
-            let subject = try makeBackend(backend, model: model, fault: fault)
-            let reference = try makeBackend(backend, model: model, fault: nil)
+            let subject = try makeBackend(backend, model: model, recording: reader.header, fault: fault)
+            let reference = try makeBackend(backend, model: model, recording: reader.header, fault: nil)
             let end = try reader.stepEnd()
             if let to, to >= end { warnOfEnd("--to", trace.text, end: end) }
             var progress = Progress()

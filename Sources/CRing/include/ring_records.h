@@ -13,6 +13,10 @@
 #define RING_KIND_RUN_ENTRY 6  // ring_run_entry, then state parts: what the run is about to consume
 #define RING_KIND_RUN_EXIT 7   // ring_run_exit, then state parts: what it gave
 #define RING_KIND_MEMORY 8     // ring_memory, then bytes: what the client stored since the last run
+// Of a client of /dev/kvm. Its memory is told of in NVMM's words: RING_CALL_HVA_MAP, RING_CALL_GPA_MAP and so on.
+#define RING_KIND_KVM_CALL 9    // ring_kvm_call, then data: an ioctl other than KVM_RUN, after it returned
+#define RING_KIND_KVM_ENTRY 10  // ring_kvm_entry, then data: what KVM_RUN is about to consume
+#define RING_KIND_KVM_EXIT 11   // ring_kvm_exit, then data: what it gave
 
 // What a library tells of itself (<nvmm_publication.h>), in the order in which it happened, below a lock of its own.
 // A shim in whose process a library tells writes no records of calls and runs: the library's say the same and more.
@@ -73,6 +77,9 @@ struct ring_lost_record {
 #define RING_CALL_GPA_TO_HVA 21         // gpa, hva, prot
 #define RING_CALL_ASSIST_IO 22
 #define RING_CALL_ASSIST_MEM 23
+#define RING_CALL_KVM_MSR 25            // MSR, value: what KVM answers by itself, before the guest's first instruction
+#define RING_CALL_AF_AFTER_SHIFT 26     // 0 or 1: undefined in the manuals, and not the same on all processors
+#define RING_CALL_HVA_UNWATCHED 24      // hva, size: what the client stores there is not recorded
 
 // ring_call.flags
 #define RING_CALL_IN_PAGE 1  // answered by the comm page, without the hypervisor
@@ -123,6 +130,51 @@ struct ring_run_exit {
     uint64_t commit;
     uint8_t exit[64];         // struct nvmm_x86_exit
     uint8_t publication[88];  // struct nvmm_publication
+};
+
+// ring_kvm_call.request, beside those of <linux/kvm.h>: a struct kvm_cpuid2 as CPUID shows it to the guest.
+#define RING_KVM_SEEN_CPUID 1
+
+/// Then the structure that the ioctl's argument points to: as the kernel left it.
+struct ring_kvm_call {
+    uint32_t request;
+    int32_t result;  // negative: an errno
+    uint64_t argument;
+    uint32_t data_bytes;
+    uint32_t reserved;
+};
+
+/// Then the answer, padded with zeros to a multiple of 8; where dirty_regs is not 0, struct kvm_sync_regs without its
+/// tail: regs, sregs, events, RING_KVM_SYNC_BYTES in all.
+struct ring_kvm_entry {
+    uint64_t dirty_regs;
+    uint64_t cr8;
+    uint32_t answer_bytes;  // what the client put where the last exit asked for data
+    uint8_t request_interrupt_window;
+    uint8_t immediate_exit;
+    uint8_t msr_error;  // the answer to an MSR exit is a #GP
+    uint8_t reserved;
+};
+#define RING_KVM_SYNC_BYTES 520
+
+// ring_kvm_exit.flags
+#define RING_KVM_PARKED 1       // ended by the shim, which enters again: the client does not see this exit
+#define RING_KVM_HAS_REGS 2     // the registers follow
+#define RING_KVM_OVERLAPPED 4   // another VCPU ran at the same time
+
+/// Then the data that the guest wrote to a port, padded to a multiple of 8; with RING_KVM_HAS_REGS, regs, sregs and
+/// events as in ring_kvm_entry.
+struct ring_kvm_exit {
+    int32_t result;      // negative: an errno, and `reason` and `payload` mean nothing
+    uint32_t reason;     // KVM_EXIT_*
+    uint32_t flags;
+    uint32_t data_bytes;
+    uint64_t cr8;
+    uint64_t apic_base;
+    uint8_t if_flag;
+    uint8_t ready_for_interrupt_injection;
+    uint8_t reserved[6];
+    uint8_t payload[64];  // the beginning of struct kvm_run's union
 };
 
 // ring_memory.flags

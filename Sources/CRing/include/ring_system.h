@@ -21,6 +21,19 @@ static inline long ring_syscall(long number, long first, long second, long third
     return result;
 }
 
+static inline long ring_syscall_six(
+    long number, long first, long second, long third, long fourth, long fifth, long sixth) {
+    long result;
+    register long in_r10 __asm__("r10") = fourth;
+    register long in_r8 __asm__("r8") = fifth;
+    register long in_r9 __asm__("r9") = sixth;
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(number), "D"(first), "S"(second), "d"(third), "r"(in_r10), "r"(in_r8), "r"(in_r9)
+                     : "rcx", "r11", "memory");
+    return result;
+}
+
 static inline long ring_system_writev(int file, const struct iovec *pieces, int count) {
     return ring_syscall(SYS_writev, file, (long)(uintptr_t)pieces, count);
 }

@@ -1,0 +1,170 @@
+// Runs of a trace that was recorded above KVM: instructions are finished at the entry after their exit, MSRs are the
+// hypervisor's, and where a run ended without an exit is found by its registers. Docs/determinism.md, "Traces of KVM".
+
+internal import NVMM
+internal import TraceFile
+
+extension ReplayMachine {
+    /// As ``run(_:)``, once the instruction at which the VCPU stands is finished: ``finish(_:)``.
+    func runAsHypervisor(_ step: Step) throws(ReplayError) -> RunOutcome {
+        let vcpu = try vcpu(step.vcpu)
+        let entry = try entry(of: step)
+        var outcome = step.exit.reason.isPlacedByRegisters ? try search(entry, vcpu) : try runToExit(entry, vcpu)
+        switch outcome.exit.reason {
+        case .io, .memory, .readMSR, .writeMSR:
+            unfinished[step.vcpu] = UnfinishedInstruction(
+                exit: outcome.exit.reason, rip: outcome.state[.rip])
+        default: break
+        }
+        outcome.cached = step.cached
+        return outcome
+    }
+
+    /// A step as its run is to consume it: with what finishing an instruction changed and the client did not overwrite,
+    /// and the event that waits.
+    private func entry(of step: Step) throws(ReplayError) -> Step {
+        let page = try vcpu(step.vcpu).commPage
+        var entry = step
+        entry.commit.formUnion(page.stateCommit)
+        entry.committed = page.state
+        entry.committed.copy(step.commit, from: step.committed)
+        entry.event = step.event ?? carriedEvents.removeValue(forKey: step.vcpu)
+        return entry
+    }
+
+    /// Finishes and runs, or finds that the step ended with the same instruction.
+    ///
+    /// - Returns: nil where no run belongs to the step.
+    func perform(_ step: Step) throws(ReplayError) -> RunOutcome? {
+        guard hypervisorMSRs != nil else { return try run(step) }
+        guard case .done = try finish(step.vcpu) else {
+            if let event = step.event { carriedEvents[step.vcpu] = event }
+            return nil
+        }
+        return try runAsHypervisor(step)
+    }
+
+    /// ``prepare(_:)``, for a run in pieces.
+    ///
+    /// - Returns: false where no run belongs to the step.
+    func enter(_ step: Step) throws(ReplayError) -> Bool {
+        guard hypervisorMSRs != nil else {
+            try prepare(step)
+            return true
+        }
+        guard case .done = try finish(step.vcpu) else { return false }
+        try prepare(entry(of: step))
+        return true
+    }
+
+    /// One piece of a run. Where the hypervisor goes on by itself, so does this.
+    func runPiece(_ id: UInt32, of step: Step, budget: UInt64?) throws(ReplayError) -> RunOutcome {
+        var outcome = try run(id, budget: budget)
+        if hypervisorMSRs != nil, answerMSR(outcome.exit.reason, of: step, try vcpu(id)) { outcome.exit.reason = .none }
+        return outcome
+    }
+
+    /// Gives a VCPU the recorded values of flags, which it goes on with.
+    func adopt(flags: UInt64, of step: Step) throws(ReplayError) {
+        let vcpu = try vcpu(step.vcpu)
+        let page = vcpu.commPage
+        let waits = page.stateCommit.contains(.gprs)
+        if !waits { page.state.gprs = vcpu.saveState().gprs }
+        page.state[.rflags] = page.state[.rflags] & ~flags | step.state[.rflags] & flags
+        vcpu.setState(.gprs)
+    }
+
+    private func runToExit(_ step: Step, _ vcpu: any VCPU) throws(ReplayError) -> RunOutcome {
+        try prepare(step)
+        let budget = Self.uncountedInstructionsMax
+        var retired: UInt64 = 0
+        while true {
+            var outcome = try run(step.vcpu, budget: budget)
+            retired &+= outcome.retired ?? 0
+            outcome.retired = retired
+            guard answerMSR(outcome.exit.reason, of: step, vcpu), retired < budget else { return outcome }
+        }
+    }
+
+    /// Instruction by instruction, to the first place where the registers are the recorded ones.
+    private func search(_ step: Step, _ vcpu: any VCPU) throws(ReplayError) -> RunOutcome {
+        var withoutEvent = step
+        withoutEvent.event = nil
+        try prepare(withoutEvent)
+        var outcome = try run(step.vcpu, budget: 0)
+        outcome.retired = 0
+        if outcome.isPlace(of: step, but: vcpu.undefinedFlags) {
+            // The guest was not entered, or not yet interrupted.
+            if let event = step.event { carriedEvents[step.vcpu] = event }
+            return placed(outcome, step)
+        }
+        if let event = step.event {
+            vcpu.commPage.event = event
+            vcpu.commPage.eventCommit = true
+            outcome = try run(step.vcpu, budget: 0)
+            outcome.retired = 0
+            if outcome.isPlace(of: step, but: vcpu.undefinedFlags) { return placed(outcome, step) }
+        }
+        var retired: UInt64 = 0
+        while retired < Self.searchedInstructionsMax {
+            outcome = try run(step.vcpu, budget: 1)
+            retired &+= outcome.retired ?? 0
+            outcome.retired = retired
+            if outcome.isPlace(of: step, but: vcpu.undefinedFlags) { return placed(outcome, step) }
+            guard outcome.exit.reason == .none || answerMSR(outcome.exit.reason, of: step, vcpu) else { return outcome }
+        }
+        return outcome
+    }
+
+    private func placed(_ outcome: RunOutcome, _ step: Step) -> RunOutcome {
+        var outcome = outcome
+        outcome.exit.reason = step.exit.reason
+        return outcome
+    }
+
+    /// Does what the hypervisor does without an exit.
+    ///
+    /// - Returns: false where the exit is one that it does not swallow.
+    private func answerMSR(_ reason: ExitReason, of step: Step, _ vcpu: any VCPU) -> Bool {
+        switch reason {
+        case .readMSR(let exit):
+            if case .readMSR = step.exit.reason { return false }
+            guard let value = hypervisorMSRs?[exit.msr] else { return refuseMSR(vcpu) }
+            vcpu.commPage.state[.rax] = value & 0xFFFF_FFFF
+            vcpu.commPage.state[.rdx] = value >> 32
+            vcpu.commPage.state[.rip] = exit.npc
+        case .writeMSR(let exit):
+            if case .writeMSR = step.exit.reason { return false }
+            guard hypervisorMSRs?[exit.msr] != nil else { return refuseMSR(vcpu) }
+            hypervisorMSRs?[exit.msr] = exit.value
+            vcpu.commPage.state[.rip] = exit.npc
+        default: return false
+        }
+        vcpu.setState(.gprs)
+        return true
+    }
+
+    /// One that it does not know.
+    private func refuseMSR(_ vcpu: any VCPU) -> Bool {
+        vcpu.commPage.event = VCPUEvent(kind: .exception, vector: 13)
+        vcpu.inject()
+        return true
+    }
+
+    /// Where a guest that went another way is given up.
+    private static let uncountedInstructionsMax: UInt64 = 1 << 32
+    private static let searchedInstructionsMax: UInt64 = 1 << 26
+}
+
+extension ExitReason {
+    /// A run that the host ended: an interrupt window too opens between any two instructions.
+    var isPlacedByRegisters: Bool { isAsynchronous || self == .interruptReady || self == .nmiReady }
+}
+
+extension RunOutcome {
+    /// Whether the registers are those of `step`, but for `flags`.
+    func isPlace(of step: Step, but flags: UInt64) -> Bool {
+        state[.rip] == step.state[.rip]
+            && HypervisorComparison.statesAgree(step.state, state, step.coverage, but: flags)
+    }
+}
