@@ -68,9 +68,18 @@ extension ReplayMachine {
     func adopt(flags: UInt64, of step: Step) throws(ReplayError) {
         let vcpu = try vcpu(step.vcpu)
         let page = vcpu.commPage
-        let waits = page.stateCommit.contains(.gprs)
-        if !waits { page.state.gprs = vcpu.saveState().gprs }
+        if !page.stateCommit.contains(.gprs) { page.state.gprs = vcpu.saveState().gprs }
         page.state[.rflags] = page.state[.rflags] & ~flags | step.state[.rflags] & flags
+        vcpu.setState(.gprs)
+    }
+
+    /// After the last iteration of a repeated instruction KVM's emulator comes once more and finds nothing to do: an
+    /// event may enter the guest before that.
+    func goBack(_ id: UInt32, to rip: UInt64) throws(ReplayError) {
+        let vcpu = try vcpu(id)
+        let page = vcpu.commPage
+        if !page.stateCommit.contains(.gprs) { page.state.gprs = vcpu.saveState().gprs }
+        page.state[.rip] = rip
         vcpu.setState(.gprs)
     }
 
@@ -107,10 +116,19 @@ extension ReplayMachine {
         }
         var retired: UInt64 = 0
         while retired < Self.searchedInstructionsMax {
+            let rip = outcome.state[.rip]
             outcome = try run(step.vcpu, budget: 1)
             retired &+= outcome.retired ?? 0
             outcome.retired = retired
             if outcome.isPlace(of: step, but: vcpu.undefinedFlags) { return placed(outcome, step) }
+            if rip == step.state[.rip], outcome.isCountedDown {
+                var lastLook = outcome
+                lastLook.state[.rip] = rip
+                if lastLook.isPlace(of: step, but: vcpu.undefinedFlags) {
+                    try goBack(step.vcpu, to: rip)
+                    return placed(lastLook, step)
+                }
+            }
             guard outcome.exit.reason == .none || answerMSR(outcome.exit.reason, of: step, vcpu) else { return outcome }
         }
         return outcome
@@ -162,6 +180,9 @@ extension ExitReason {
 }
 
 extension RunOutcome {
+    /// Whether no iteration of a repeated instruction is left.
+    var isCountedDown: Bool { state[.rcx] & 0xFFFF == 0 }
+
     /// Whether the registers are those of `step`, but for `flags`.
     func isPlace(of step: Step, but flags: UInt64) -> Bool {
         state[.rip] == step.state[.rip]

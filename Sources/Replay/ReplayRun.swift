@@ -213,12 +213,14 @@ extension ReplayRun {
     ) throws(ReplayError) {
         guard !claims.isEmpty else { return }
         let state = try machine.finishedState(id)
-        // After the last iteration of a repeated instruction KVM's emulator comes once more, and finds nothing to do.
-        var beforeLastLook = state
-        beforeLastLook[.rip] = rip
+        var lastLook = state
+        lastLook[.rip] = rip
         let isCountedDown = state[.rcx] & 0xFFFF == 0
         for claim in claims where !isEnded {
-            if isCountedDown, claim.step.state[.rip] == rip, try agrees(claim.step, beforeLastLook) { continue }
+            if isCountedDown, claim.step.state[.rip] == rip, try agrees(claim.step, lastLook) {
+                try machine.goBack(id, to: rip)
+                continue
+            }
             if try !agrees(claim.step, state) {
                 try report(claim.step, at: claim.position, comparison(claim.step, state))
             }
