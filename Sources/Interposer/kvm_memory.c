@@ -114,6 +114,29 @@ static void copy_resident(uintptr_t target, uintptr_t source, size_t bytes) {
 
 static bool is_error(long result) { return result < 0 && result > -4096; }
 
+/// With the guest stopped for good: what memory holds in the end is what a replay has to come to.
+static void record_content(void) {
+    static const uint8_t zeros[PAGE];
+    run_gate_begin_store();
+    for (unsigned index = 0; index < AREAS_MAX; index++) {
+        const struct area *area = &areas[index];
+        if (area->start == 0 || area->alias == area->start) continue;
+        guest_memory_record(area->machine);
+        unsigned char resident;
+        for (size_t offset = 0; offset < area->bytes; offset += PAGE) {
+            const uint8_t *page = (const uint8_t *)area->alias + offset;
+            long known = ring_syscall(SYS_mincore, (long)(uintptr_t)page, PAGE, (long)(uintptr_t)&resident);
+            if (known == 0 && !(resident & 1)) continue;
+            if (memcmp(page, zeros, PAGE) == 0) continue;
+            struct ring_memory head = {
+                .hva = area->start, .offset = offset, .flags = RING_MEMORY_CONTENT, .data_bytes = PAGE};
+            struct ring_part parts[] = {{&head, sizeof head}, {page, PAGE}};
+            if (!recorder_write(RING_KIND_MEMORY, area->machine, RING_NOBODY, parts, 2)) return;
+        }
+    }
+    kvm_record_call(0, RING_NOBODY, RING_CALL_CONTENT_TOLD, 0, 0, 0, 0);
+}
+
 /// Moves an area onto a memory object; its content stays.
 static bool move(struct area *area) {
     long file = ring_syscall(SYS_memfd_create, (long)(uintptr_t) "guest", MFD_CLOEXEC, 0);
@@ -161,6 +184,7 @@ static struct area *make_area(uint32_t machine, uintptr_t start, size_t bytes) {
     kvm_record_call(machine, RING_NOBODY, RING_CALL_HVA_MAP, area.start, area.bytes, area.alias != area.start, 0);
     if (area.alias != area.start) {
         run_gate_close();
+        recorder_at_exit(record_content);
         if (!guest_memory_add(machine, area.start, area.bytes)) {
             kvm_record_call(machine, RING_NOBODY, RING_CALL_HVA_UNWATCHED, area.start, area.bytes, 0, 0);
         }

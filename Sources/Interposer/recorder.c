@@ -182,7 +182,12 @@ void recorder_attach(struct ring_attach attach) {
     atomic_flag_clear(&is_attaching);
 }
 
+static void (*at_exit)(void);
+
+void recorder_at_exit(void (*record)(void)) { at_exit = record; }
+
 __attribute__((destructor)) static void detach(void) {
+    if (recorder_is_on() && at_exit != NULL) at_exit();
     struct ring_detach detach = {.reason = RING_DETACH_EXIT};
     struct ring_part parts[2] = {{&detach, sizeof detach}};
     if (recorder_is_on()) recorder_write(RING_KIND_DETACH, RING_NOBODY, RING_NOBODY, parts, 1);

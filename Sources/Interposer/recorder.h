@@ -45,6 +45,9 @@ bool recorder_write(uint16_t kind, uint32_t machine, uint32_t vcpu, struct ring_
 /// Bytes of payload that a record may have.
 uint32_t recorder_payload_max(void);
 
+/// Has something recorded before the client's exit ends the recording.
+void recorder_at_exit(void (*record)(void));
+
 #pragma GCC visibility pop
 
 #endif

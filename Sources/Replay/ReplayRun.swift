@@ -284,6 +284,8 @@ extension ReplayRun {
 extension ReplayRun {
     private func execute(_ keyframe: Keyframe) throws(ReplayError) {
         let index = reader.keyframes.first { $0.stepCount == keyframe.stepCount }.map { Int($0.index) }
+        // A hypervisor's recording has no keyframe to begin at.
+        if gap != nil, machine.hypervisorMSRs != nil { return }
         if gap != nil {
             try machine.load(keyframe, from: reader)
             position = keyframe.stepCount

@@ -129,6 +129,7 @@ extension RecordImporter {
                             protection: Protection(rawValue: fourth & 7)))))
         case RING_CALL_KVM_MSR:
             if sink == nil, let msr = UInt32(exactly: first) { kvm?.msrs[msr] = second }
+        case RING_CALL_CONTENT_TOLD: try appendContent()
         case RING_CALL_AF_AFTER_SHIFT: kvm?.auxiliaryAfterShift = first != 0
         case RING_CALL_HVA_UNWATCHED:
             lowerGrade(to: .exitsOnly, because: .memoryNotWatched(byteCount: second))
@@ -148,6 +149,9 @@ extension RecordImporter {
             let offset = Int(exactly: memory.offset), let end = UInt64(exactly: offset + bytes.count),
             end <= calls.mappings[object].byteCount
         else { throw .damagedRecord(sequence: record.sequence) }
+        if memory.flags & UInt32(RING_MEMORY_CONTENT) != 0 {
+            return try takeContent(bytes, object: UInt32(object), offset: offset, record)
+        }
         if memory.flags & UInt32(RING_MEMORY_DURING_RUN) != 0 {
             lowerGrade(to: .exitsOnly, because: .writeDuringRun(object: UInt32(object), step: stepCount))
         }

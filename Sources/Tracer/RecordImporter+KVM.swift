@@ -17,6 +17,8 @@ struct KVMImporter {
     var vcpus: [UInt32: SeenKVMVCPU] = [:]
     /// Ports and addresses that the kernel answers by itself, through an eventfd.
     var eventFileCount = 0
+    /// Pages as they stand at the recording's end, by object.
+    var content: [UInt32: [Keyframe.PageReference]] = [:]
 
     struct SeenKVMVCPU {
         var state: VCPUState
@@ -181,6 +183,40 @@ extension RecordImporter {
                     eax: data.value(place + 12), ebx: data.value(place + 16), ecx: data.value(place + 20),
                     edx: data.value(place + 24)))
         }.sorted { ($0.leaf, $0.subleaf) < ($1.leaf, $1.subleaf) }
+    }
+
+    // MARK: - Memory at the end
+
+    func takeContent(
+        _ bytes: ArraySlice<UInt8>, object: UInt32, offset: Int, _ record: ShimRecord
+    ) throws(ImportError) {
+        let page = offset / pageBytes
+        guard kvm != nil, bytes.count == pageBytes, offset % pageBytes == 0,
+            kvm?.content[object]?.last.map({ $0.page < page }) ?? true
+        else { throw .damagedRecord(sequence: record.sequence) }
+        guard let sink else { return }
+        let content = Array(bytes)
+        do throws(TraceWriteError) {
+            let name = try unsafe sink.storePage(content.span.bytes, object: object, page: page)
+            kvm?.content[object, default: []].append(Keyframe.PageReference(page: page, content: name))
+        } catch {
+            throw .write(error)
+        }
+    }
+
+    /// A keyframe of memory alone: KVM does not give all of its state away, so that no replay can begin here.
+    func appendContent() throws(ImportError) {
+        guard sink != nil, let content = kvm?.content else { return }
+        let objects = calls.mappings.enumerated().filter(\.element.isMapped).compactMap { place, mapping in
+            Int(exactly: mapping.byteCount).map {
+                Keyframe.ObjectImage(object: UInt32(place), byteCount: $0, pages: content[UInt32(place)] ?? [])
+            }
+        }
+        try append(
+            .keyframe(
+                Keyframe(
+                    stepCount: stepCount, clock: 0, machinePrivateState: [], vcpus: [], objects: objects,
+                    gpaRanges: [])))
     }
 
     // MARK: - Runs

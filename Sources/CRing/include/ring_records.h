@@ -79,6 +79,7 @@ struct ring_lost_record {
 #define RING_CALL_ASSIST_MEM 23
 #define RING_CALL_KVM_MSR 25            // MSR, value: what KVM answers by itself, before the guest's first instruction
 #define RING_CALL_AF_AFTER_SHIFT 26     // 0 or 1: undefined in the manuals, and not the same on all processors
+#define RING_CALL_CONTENT_TOLD 27       // the memory records before it, RING_MEMORY_CONTENT, are all
 #define RING_CALL_HVA_UNWATCHED 24      // hva, size: what the client stores there is not recorded
 
 // ring_call.flags
@@ -179,6 +180,7 @@ struct ring_kvm_exit {
 
 // ring_memory.flags
 #define RING_MEMORY_DURING_RUN 1  // stored, perhaps, while a guest ran
+#define RING_MEMORY_CONTENT 2     // not a store: a page as it stands at the end; those that are not told of are zero
 
 struct ring_memory {
     uint64_t hva;     // of the mapping: where RING_CALL_HVA_MAP put it
