@@ -12,6 +12,9 @@ extension ReplayMachine {
         var outcome = step.exit.reason.isPlacedByRegisters ? try search(entry, vcpu) : try runToExit(entry, vcpu)
         switch outcome.exit.reason {
         case .io, .memory, .readMSR, .writeMSR:
+            if repeated[step.vcpu]?.rip != outcome.state[.rip] || outcome.retired != 0 {
+                repeated[step.vcpu] = (outcome.state[.rip], outcome.state[.rflags])
+            }
             unfinished[step.vcpu] = UnfinishedInstruction(
                 exit: outcome.exit.reason, rip: outcome.state[.rip])
         default: break

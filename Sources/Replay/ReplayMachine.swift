@@ -17,6 +17,8 @@ final class ReplayMachine {
     var step: UInt64 = 0
     /// Of a trace of a hypervisor that finishes instructions by itself: where each VCPU stands in the middle of one.
     var unfinished: [UInt32: UnfinishedInstruction] = [:]
+    /// The place of the last unfinished instruction, and RFLAGS when it was met first: it may come again and again.
+    var repeated: [UInt32: (rip: UInt64, rflags: UInt64)] = [:]
     /// Events that were armed and not delivered yet: a run that ended before the guest was entered keeps them.
     var carriedEvents: [UInt32: VCPUEvent] = [:]
     /// What such a hypervisor answers to RDMSR by itself, and keeps of WRMSR; nil where MSRs are the VMM's.
