@@ -22,6 +22,9 @@ struct ClientRecording {
     /// - Throws: ``ExitStatus`` with the command's own where that is not 0, ``Trouble`` where no trace came of it.
     func run() throws {
         let shim = try Shim.find()
+        if let objection = Preloadable.objection(to: command[0]) {
+            throw Trouble(path: command[0], cause: PlainTrouble(sentence: objection))
+        }
         try makeRoom()
         let ring = try makeRing()
         let drain: RingDrain
@@ -106,7 +109,10 @@ struct ClientRecording {
         var process = process
         var failure: ImportError?
         var pause: useconds_t = 0
+        var progress = Progress()
+        defer { progress.end() }
         while true {
+            progress.update { seconds in liveLine(drain, ring, seconds) }
             if let status = try process.exitStatus(of: child, waits: failure != nil) { return (status, failure) }
             guard failure == nil else { continue }
             do throws(ImportError) {
@@ -119,6 +125,15 @@ struct ClientRecording {
                 failure = error
             }
         }
+    }
+
+    private func liveLine(_ drain: RingDrain, _ ring: RecordRing, _ seconds: Double) -> String {
+        let rate = grouped(Int(Double(drain.stepCount) / max(seconds, 0.001)))
+        var status = stat()
+        let bytes = unsafe stat(output, &status) == 0 ? UInt64(clamping: status.st_size) : 0
+        let lost = ring.lostCount > 0 ? ", \(grouped(ring.lostCount)) records lost" : ""
+        return "recording: \(grouped(drain.stepCount)) exits, \(rate) a second, \(sized(bytes))\(lost),"
+            + " good for \(words(drain.grade.level))"
     }
 
     // MARK: - The trace
@@ -174,7 +189,7 @@ struct ClientRecording {
         } else if ring.client != nil {
             cause = "it made no machine"
         } else {
-            cause = "it has to be linked with a libnvmm.so, dynamically, and call nvmm_init"
+            cause = "it has to open /dev/kvm, or be linked with a libnvmm.so, dynamically, and call nvmm_init"
         }
         return PlainTrouble(sentence: "no trace came of the command (status \(status)): \(cause)")
     }

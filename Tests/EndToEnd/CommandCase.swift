@@ -6,7 +6,7 @@
 //   stderr    patterns, a line each, `*` for anything; absent: nothing
 //   status    exit status; absent: 0
 //
-// Lines `# needs: tool NAME` and `# needs: file PATH` in run.sh name what the machine must have.
+// Lines `# needs: tool NAME`, `# needs: file PATH` and `# needs: device PATH` in run.sh name what the machine must have.
 
 import Foundation
 import TestSupport
@@ -56,6 +56,7 @@ struct CommandCase: Sendable, CustomTestStringConvertible {
             return switch (words.first, words.last) {
             case ("tool", let name?): .tool(name)
             case ("file", let path?): .file(path)
+            case ("device", let path?): .device(path)
             case ("unprivileged-user", _): .unprivilegedUser
             default: nil
             }

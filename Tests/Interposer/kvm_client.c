@@ -8,6 +8,8 @@
 //   unknown    makes ioctls that nobody knows
 //   fork       a child lives on for a while
 //   sync       keeps the registers in kvm_run itself
+//   exits=N    runs the guest again and again, until there were so many exits, and prints their number alone
+//   count      prints how many exits of which kind there were, in the end
 //   slots      memory in three slots, one of them an alias, one taken away and set again
 #define _GNU_SOURCE
 #include <errno.h>
@@ -15,6 +17,7 @@
 #include <linux/kvm.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -31,8 +34,8 @@
 static uint8_t *memory;
 static struct kvm_run *run;
 static int vcpu;
-static long rounds, reads;
-static bool copies, unknown, forks, syncs, more_slots;
+static long rounds, reads, exits_wanted;
+static bool copies, unknown, forks, syncs, more_slots, counts;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static volatile bool may_store, is_over;
 
@@ -112,6 +115,14 @@ static void inject(unsigned vector) {
     checked(ioctl(vcpu, KVM_INTERRUPT, &interrupt), "KVM_INTERRUPT");
 }
 
+static void show(const char *format, ...) {
+    if (exits_wanted > 0) return;
+    va_list list;
+    va_start(list, format);
+    vprintf(format, list);
+    va_end(list);
+}
+
 static uint8_t next_byte(void) {
     static uint32_t state = 12345;
     state = state * 1103515245 + 12345;
@@ -119,7 +130,7 @@ static uint8_t next_byte(void) {
 }
 
 static bool wants_interrupt;
-static unsigned interrupts, exits;
+static unsigned interrupts, exits, by_reason[64];
 
 /// Returns false where the guest is done.
 static bool handle_port(void) {
@@ -130,10 +141,10 @@ static bool handle_port(void) {
     }
     switch (run->io.port) {
     case 0xE9:
-        printf("%02x", *data);
+        show("%02x", *data);
         return true;
     case 0x70:
-        for (uint32_t index = 0; index < run->io.size * run->io.count; index++) printf("[%02x]", data[index]);
+        for (uint32_t index = 0; index < run->io.size * run->io.count; index++) show("[%02x]", data[index]);
         return true;
     case 0x80: wants_interrupt = true; return true;
     case 0x81:
@@ -147,7 +158,7 @@ static void handle_memory(void) {
     if (run->mmio.is_write) {
         uint64_t value = 0;
         memcpy(&value, run->mmio.data, run->mmio.len);
-        printf("(%llx:%u=%llx)", run->mmio.phys_addr, run->mmio.len, (unsigned long long)value);
+        show("(%llx:%u=%llx)", run->mmio.phys_addr, run->mmio.len, (unsigned long long)value);
         return;
     }
     for (uint32_t index = 0; index < run->mmio.len; index++) run->mmio.data[index] = next_byte();
@@ -173,6 +184,7 @@ static void run_guest(void) {
             continue;
         }
         exits++;
+        if (run->exit_reason < sizeof by_reason / sizeof *by_reason) by_reason[run->exit_reason]++;
         switch (run->exit_reason) {
         case KVM_EXIT_IO:
             if (!handle_port()) return;
@@ -226,6 +238,10 @@ static void run_machine(const char *guest) {
     if (rounds > 0) pthread_create(&storer, NULL, store, NULL);
     if (reads > 0) pthread_create(&reader, NULL, read_into, NULL);
     run_guest();
+    while ((long)exits < exits_wanted) {
+        set_registers();
+        run_guest();
+    }
     is_over = true;
     if (rounds > 0) pthread_join(storer, NULL);
     if (reads > 0) pthread_join(reader, NULL);
@@ -234,7 +250,12 @@ static void run_machine(const char *guest) {
     memset(memory + FLAG, 0, 0x200);
     uint32_t sum = 0;
     for (size_t place = 0; place < MEMORY; place++) sum = sum * 31 + memory[place];
-    printf("\ninterrupts %u memory %08x\n", interrupts, sum);
+    if (exits_wanted > 0) printf("%ld exits\n", exits_wanted);
+    show("\ninterrupts %u memory %08x\n", interrupts, sum);
+    if (counts) {
+        printf("IO %u MEMORY %u HALTED %u INT_READY %u\n", by_reason[KVM_EXIT_IO], by_reason[KVM_EXIT_MMIO],
+            by_reason[KVM_EXIT_HLT], by_reason[KVM_EXIT_IRQ_WINDOW_OPEN]);
+    }
     if (syncs && run->s.regs.regs.rip == 0) printf("no registers\n");
     if (!syncs && run->kvm_valid_regs != 0) printf("registers that nobody asked for\n");
     munmap(run, bytes);
@@ -251,12 +272,14 @@ int main(int count, char **arguments) {
         const char *word = arguments[index];
         if (strncmp(word, "rounds=", 7) == 0) rounds = atol(word + 7);
         else if (strncmp(word, "read=", 5) == 0) reads = atol(word + 5);
+        else if (strncmp(word, "exits=", 6) == 0) exits_wanted = atol(word + 6);
         else if (strcmp(word, "copy") == 0) copies = true;
         else if (strcmp(word, "again") == 0) again = true;
         else if (strcmp(word, "unknown") == 0) unknown = true;
         else if (strcmp(word, "fork") == 0) forks = true;
         else if (strcmp(word, "sync") == 0) syncs = true;
         else if (strcmp(word, "slots") == 0) more_slots = true;
+        else if (strcmp(word, "count") == 0) counts = true;
         else return 2;
     }
     signal(SIGUSR1, kicked);

@@ -106,6 +106,8 @@ start:
     mov al, [ticks]
     out 0xE9, al
     cli
+    mov bl, [ticks]
+    add bl, 4
     mov dx, 0x80
     out dx, al
     mov cx, 100
@@ -114,8 +116,6 @@ start:
     sti
     nop
     nop
-    mov bl, [ticks]
-    add bl, 3
 .some:
     mov al, [ticks]
     cmp al, bl
@@ -151,6 +151,11 @@ sum:
     lodsb
     add ebx, eax
     loop .next
+    ; Carries: 1 + 0xFFFFFFFF, on and on.
+    mov ecx, 0xFFFFFFFF
+    stc
+    adc ecx, 0
+    adc ebx, 0
     mov eax, ebx
 show_long:
     call show

@@ -35,7 +35,16 @@ echo "status $?"
 tracectl record --guest io_client -o kept.vmtrace
 echo "status $?"
 echo "== what cannot be"
-tracectl record --api kvm -o none.vmtrace -- ./io_client 10
+printf 'int main(void) { return 0; }\n' >plain.c
+cc -static plain.c -o static-program
+tracectl record -o none.vmtrace -- ./static-program
+echo "status $?"
+cp io_client raised && chown 1 raised 2>/dev/null && chmod u+s raised
+if [ -u raised ]; then tracectl record -o none.vmtrace -- ./raised 10; else echo "tracectl: ./raised: is set-user-ID" >&2; false; fi
+echo "status $?"
+# The first bytes of a 32-bit program; nothing more is looked at.
+printf '\177ELF\001' >narrow && chmod +x narrow
+tracectl record -o none.vmtrace -- ./narrow
 echo "status $?"
 VMTRACE_LIBRARY=/nowhere/libvmtrace.so tracectl record -o none.vmtrace -- ./io_client 10
 echo "status $?"

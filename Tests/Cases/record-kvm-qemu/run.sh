@@ -1,0 +1,33 @@
+# needs: device /dev/kvm
+# needs: tool qemu-system-x86_64
+# needs: file /usr/share/seabios/bios.bin
+# Debian's QEMU on KVM boots SeaBIOS and a disk: once by PIO, once with bus-master DMA, so that a device writes to guest
+# memory while the guest polls. Recorded at both levels it prints what it prints alone; what was recorded replays.
+for guest in bootdisk busmaster; do
+    cp "$GUESTS/$guest.bin" disk.img
+    qemu() {
+        timeout -s KILL 90 qemu-system-x86_64 -accel kvm -m 64 -bios /usr/share/seabios/bios.bin -display none -vga none \
+            -net none -monitor none -serial stdio -device isa-debug-exit,iobase=0xf4 \
+            -drive file=disk.img,format=raw,if=ide,snapshot=on
+    }
+    echo "== $guest"
+    qemu >alone.txt 2>/dev/null
+    echo "status $?"
+    cat alone.txt
+    for level in exits replay; do
+        # A script stands between, as it does for most people.
+        declare -f qemu >qemu.sh && echo qemu >>qemu.sh
+        tracectl record --level "$level" -o "$guest-$level.vmtrace" -- bash qemu.sh >recorded.txt 2>"$level.err"
+        echo "status $?"
+        cmp alone.txt recorded.txt
+    done
+    grep 'good for' replay.err
+    tracectl replay "$guest-replay.vmtrace" >replay.txt
+    echo "status $?"
+    head -n 1 replay.txt
+    sed -n 's/^  identical [0-9,]*, explained [0-9,]*, /  /p; s/ ([0-9]* steps\{0,1\})$//p' replay.txt
+done
+echo "== a fault of the backend is found"
+tracectl replay busmaster-replay.vmtrace --fault adc-carry >fault.txt
+echo "status $?"
+grep -A 1 'Wrong instruction' fault.txt | sed 's/after [0-9]* /after N /; s/step [0-9]*/step N/'
