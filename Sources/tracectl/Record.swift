@@ -20,6 +20,8 @@ struct Record: ParsableCommand {
               tracectl record --guest hello.bin --max-instructions 1000000 -o hello.vmtrace
             Example, a program that uses libnvmm, recorded by a library that is preloaded into it:
               tracectl record -o client.vmtrace -- ./client arguments
+            Example, an unmodified QEMU on KVM:
+              tracectl record -o boot.vmtrace -- qemu-system-x86_64 -accel kvm -m 64 -drive file=disk.img
             Example, the last 64 MiB before a crash, whenever it comes:
               tracectl record --ring 64M --trigger shutdown,stall=10s -o crash.vmtrace -- ./client arguments
             """)
@@ -125,7 +127,7 @@ struct Record: ParsableCommand {
 
     @Argument(
         parsing: .postTerminator,
-        help: "A client of libnvmm to run and record, after --: its own output stays as it is.")
+        help: "A client of libnvmm or /dev/kvm to run and record, after --: its own output stays as it is.")
     var command: [String] = []
 
     func validate() throws {

@@ -245,8 +245,8 @@ static void run_machine(const char *guest) {
     is_over = true;
     if (rounds > 0) pthread_join(storer, NULL);
     if (reads > 0) pthread_join(reader, NULL);
-    // How often a guest polled, and how often a thread stored, depends on the host.
-    memset(memory + 0x1000, 0, 0x800);
+    // How often a guest polled, where it was interrupted, and how often a thread stored, depends on the host.
+    memset(memory, 0, 0x1800);
     memset(memory + FLAG, 0, 0x200);
     uint32_t sum = 0;
     for (size_t place = 0; place < MEMORY; place++) sum = sum * 31 + memory[place];
