@@ -50,8 +50,8 @@ bool kvm_probe_cpuid(struct kvm_cpuid2 *table);
 void kvm_memory_mapped(uintptr_t start, size_t bytes, bool is_plain);
 void kvm_memory_unmapped(uintptr_t start, size_t bytes);
 
-/// Makes a slot's memory one that the guest sees through a mapping of its own, where the trace is to replay, and returns
-/// the address to give to the kernel; records memory and slot.
+/// Makes a slot's memory one that the guest sees through a mapping of its own, where the trace is to replay, and
+/// returns the address to give to the kernel; records memory and slot.
 uint64_t kvm_memory_slot_begins(uint32_t machine, const struct kvm_userspace_memory_region *slot);
 void kvm_memory_slot_set(uint32_t machine, const struct kvm_userspace_memory_region *slot, long result);
 

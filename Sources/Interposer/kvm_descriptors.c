@@ -77,7 +77,8 @@ void kvm_descriptor_made(int file, enum kvm_kind kind, uint32_t machine, uint32_
 void kvm_descriptor_copied(int from, int to) {
     if (from == to || from < 0 || to < 0) return;
     struct kvm_descriptor *source = place(from), *target = place(to);
-    if (target != &beyond) *target = source->kind >= KVM_SYSTEM ? *source : (struct kvm_descriptor){.kind = KVM_UNKNOWN};
+    if (target == &beyond) return;
+    *target = source->kind >= KVM_SYSTEM ? *source : (struct kvm_descriptor){.kind = KVM_UNKNOWN};
 }
 
 void kvm_descriptor_closed(int file) {

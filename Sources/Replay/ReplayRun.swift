@@ -133,7 +133,9 @@ extension ReplayRun {
             return
         }
         report.count(.divergent)
-        if report.divergence == nil { report.divergence = try describe(step, outcome, at: position, fields: outcome.fields(against: step)) }
+        if report.divergence == nil {
+            report.divergence = try describe(step, outcome, at: position, fields: outcome.fields(against: step))
+        }
         guard options.resynchronises else {
             isEnded = true
             return

@@ -52,7 +52,7 @@ extension ReplayMachine {
             return .differs(ComparedField(name: "instruction", expected: "completed", actual: Self.describe(error)))
         }
         if let asked = answers.unanswered { return .asks(isWrite: asked.isWrite, gpa: asked.gpa) }
-        if let difference = answers.difference ?? leftOver(answers, of: instruction.exit) { return .differs(difference) }
+        if let field = answers.difference ?? leftOver(answers, of: instruction.exit) { return .differs(field) }
         unfinished[id] = nil
         return .done(claims: instruction.claims, rip: instruction.rip)
     }

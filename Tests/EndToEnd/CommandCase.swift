@@ -6,7 +6,7 @@
 //   stderr    patterns, a line each, `*` for anything; absent: nothing
 //   status    exit status; absent: 0
 //
-// Lines `# needs: tool NAME`, `# needs: file PATH` and `# needs: device PATH` in run.sh name what the machine must have.
+// Lines `# needs: tool NAME`, `# needs: file PATH`, `# needs: device PATH` in run.sh name what the machine must have.
 
 import Foundation
 import TestSupport

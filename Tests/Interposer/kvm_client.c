@@ -1,5 +1,5 @@
-// A small VMM on /dev/kvm that prints what its guest (kvm_guest.asm) gave and a sum of its memory in the end. Recorded it
-// must print the same. Arguments: the guest, then any of
+// A small VMM on /dev/kvm that prints what its guest (kvm_guest.asm) gave and a sum of its memory in the end. Recorded
+// it must print the same. Arguments: the guest, then any of
 //   rounds=N   the guest waits so often for another thread to store to memory, which holds a lock that the VCPU's
 //              thread takes at every exit
 //   read=N     so often another thread reads from a pipe into guest memory meanwhile
