@@ -38,4 +38,4 @@ echo "== a fault of the backend is found"
 tracectl record -o fault.vmtrace -- ./kvm_client "$guest" 2>/dev/null >/dev/null
 tracectl replay fault.vmtrace --fault adc-carry >fault.txt
 echo "status $?"
-grep -A 1 'Wrong instruction' fault.txt | sed 's/after [0-9]* /after N /'
+grep -A 1 'Wrong instruction' fault.txt | grep -o 'adc '
