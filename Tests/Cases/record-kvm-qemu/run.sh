@@ -13,7 +13,7 @@ for guest in bootdisk busmaster; do
     echo "== $guest"
     qemu >alone.txt 2>/dev/null
     echo "status $?"
-    cat alone.txt
+    tr -d '\r' <alone.txt
     for level in exits replay; do
         # A script stands between, as it does for most people.
         declare -f qemu >qemu.sh && echo qemu >>qemu.sh
