@@ -4,7 +4,8 @@
 #define _GNU_SOURCE
 #include "guest_memory.h"
 
-#include <dlfcn.h>
+#include "shadow.h"
+
 #include <errno.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -14,16 +15,6 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
-
-#define SHADOW __attribute__((visibility("default")))
-
-/// `NEXT(type, name, parameters)`: the function that the shadow stands before.
-#define NEXT(type, name, parameters) \
-    static type(*next) parameters; \
-    if (next == NULL) { \
-        void *found = dlsym(RTLD_NEXT, name); \
-        memcpy(&next, &found, sizeof found); \
-    }
 
 /// Where a call's data goes instead of watched memory, which the system may not write to: it is copied from there when
 /// the call has returned. The call may wait for its data as long as it likes.

@@ -6,9 +6,8 @@
 
 #if defined(__linux__) && defined(__x86_64__)
 
-#include "run_gate.h"
+#include "shadow.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -17,7 +16,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define SHADOW __attribute__((visibility("default")))
 #define CPUID_ENTRIES_MAX 256
 #define MSR_ENTRIES_MAX 1024
 #define DATA_BYTES_MAX 16384
@@ -191,13 +189,6 @@ SHADOW int ioctl(int file, unsigned long request, ...) {
 
 // MARK: - Mappings
 
-#define NEXT(type, name, parameters) \
-    static type(*next) parameters; \
-    if (next == NULL) { \
-        void *found = dlsym(RTLD_NEXT, name); \
-        memcpy(&next, &found, sizeof found); \
-    }
-
 static void note_mapping(void *start, size_t bytes, int flags, int file, off_t offset) {
     if (start == MAP_FAILED) return;
     if (file >= 0 && !(flags & MAP_ANONYMOUS)) {
@@ -215,7 +206,7 @@ static void note_mapping(void *start, size_t bytes, int flags, int file, off_t o
 
 SHADOW void *mmap(void *start, size_t bytes, int protection, int flags, int file, off_t offset) {
     long made = ring_syscall_six(SYS_mmap, (long)(uintptr_t)start, (long)bytes, protection, flags, file, offset);
-    if (made < 0 && made > -4096) {
+    if (ring_syscall_failed(made)) {
         errno = (int)-made;
         return MAP_FAILED;
     }

@@ -24,7 +24,7 @@ static struct kvm_descriptor *place(int file) {
     if (table == NULL) {
         // PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS
         long made = ring_syscall_six(SYS_mmap, 0, PER_PAGE * sizeof *table, 3, 0x22, -1, 0);
-        if (made < 0 && made > -4096) return &beyond;
+        if (ring_syscall_failed(made)) return &beyond;
         struct kvm_descriptor *fresh = (struct kvm_descriptor *)(uintptr_t)made;
         if (atomic_compare_exchange_strong(page, &table, fresh)) table = fresh;
         else ring_syscall(SYS_munmap, made, PER_PAGE * sizeof *table, 0);

@@ -112,8 +112,6 @@ static void copy_resident(uintptr_t target, uintptr_t source, size_t bytes) {
     }
 }
 
-static bool is_error(long result) { return result < 0 && result > -4096; }
-
 /// With the guest stopped for good: what memory holds in the end is what a replay has to come to.
 static void record_content(void) {
     static const uint8_t zeros[PAGE];
@@ -147,7 +145,7 @@ static bool move(struct area *area) {
             SYS_mmap, 0, (long)area->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file, 0);
     }
     bool is_moved = false;
-    if (!is_error(alias)) {
+    if (!ring_syscall_failed(alias)) {
         copy_resident((uintptr_t)alias, area->start, area->bytes);
         long there = ring_syscall_six(SYS_mmap, (long)area->start, (long)area->bytes, PROT_READ | PROT_WRITE,
             MAP_SHARED | MAP_NORESERVE | MAP_FIXED, file, 0);

@@ -13,8 +13,6 @@
 #define PAGE 4096u
 #define CODE 0x100u
 
-static bool is_error(long result) { return result < 0 && result > -4096; }
-
 /// CPUID; HLT.
 static const uint8_t code[] = {0x0F, 0xA2, 0xF4};
 
@@ -50,7 +48,7 @@ static bool ask_all(int system, int machine, int vcpu, struct kvm_cpuid2 *table,
     long bytes = kvm_ioctl(system, KVM_GET_VCPU_MMAP_SIZE, 0);
     if (bytes < (long)PAGE) return false;
     long run = ring_syscall_six(SYS_mmap, 0, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
-    if (is_error(run)) return false;
+    if (ring_syscall_failed(run)) return false;
     bool is_known = true;
     for (uint32_t index = 0; index < table->nent && is_known; index++) {
         is_known = ask(vcpu, (const struct kvm_run *)run, &table->entries[index]);
@@ -66,13 +64,13 @@ bool kvm_probe_cpuid(struct kvm_cpuid2 *table) {
     long machine = kvm_ioctl((int)system, KVM_CREATE_VM, 0);
     long vcpu = machine < 0 ? -1 : kvm_ioctl((int)machine, KVM_CREATE_VCPU, 0);
     long memory = ring_syscall_six(SYS_mmap, 0, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (vcpu >= 0 && !is_error(memory)) {
+    if (vcpu >= 0 && !ring_syscall_failed(memory)) {
         memcpy((uint8_t *)memory + CODE, code, sizeof code);
         is_known = ask_all((int)system, (int)machine, (int)vcpu, table, (uint8_t *)memory);
     }
     if (vcpu >= 0) ring_syscall(SYS_close, vcpu, 0, 0);
     if (machine >= 0) ring_syscall(SYS_close, machine, 0, 0);
-    if (!is_error(memory)) ring_syscall(SYS_munmap, memory, PAGE, 0);
+    if (!ring_syscall_failed(memory)) ring_syscall(SYS_munmap, memory, PAGE, 0);
     ring_syscall(SYS_close, system, 0, 0);
     return is_known;
 }

@@ -10,6 +10,7 @@
 #define _GNU_SOURCE
 #include "guest_memory.h"
 #include "recorder.h"
+#include "shadow.h"
 #include "vmtrace.h"
 
 #include <dlfcn.h>
@@ -36,8 +37,6 @@ struct nvmm_publication {
 _Static_assert(sizeof(struct nvmm_x86_exit) == sizeof(((struct ring_run_exit *)0)->exit), "an exit is 64 bytes");
 _Static_assert(sizeof(struct nvmm_x86_event) == sizeof(((struct ring_run_entry *)0)->event), "an event is 16 bytes");
 _Static_assert(sizeof(struct nvmm_publication) == sizeof(((struct ring_run_exit *)0)->publication), "88 bytes");
-
-#define SHADOW __attribute__((visibility("default")))
 
 // MARK: - The library below
 

@@ -69,20 +69,22 @@ extension ReplayMachine {
 
     /// Gives a VCPU the recorded values of flags, which it goes on with.
     func adopt(flags: UInt64, of step: Step) throws(ReplayError) {
-        let vcpu = try vcpu(step.vcpu)
-        let page = vcpu.commPage
-        if !page.stateCommit.contains(.gprs) { page.state.gprs = vcpu.saveState().gprs }
-        page.state[.rflags] = page.state[.rflags] & ~flags | step.state[.rflags] & flags
-        vcpu.setState(.gprs)
+        changeRegisters(try vcpu(step.vcpu)) { state in
+            state[.rflags] = state[.rflags] & ~flags | step.state[.rflags] & flags
+        }
     }
 
     /// After the last iteration of a repeated instruction KVM's emulator comes once more and finds nothing to do: an
     /// event may enter the guest before that.
     func goBack(_ id: UInt32, to rip: UInt64) throws(ReplayError) {
-        let vcpu = try vcpu(id)
+        changeRegisters(try vcpu(id)) { state in state[.rip] = rip }
+    }
+
+    /// Changes general registers for the next run, those that wait for it already among them.
+    private func changeRegisters(_ vcpu: any VCPU, _ change: (inout VCPUState) -> Void) {
         let page = vcpu.commPage
         if !page.stateCommit.contains(.gprs) { page.state.gprs = vcpu.saveState().gprs }
-        page.state[.rip] = rip
+        change(&page.state)
         vcpu.setState(.gprs)
     }
 
@@ -124,7 +126,7 @@ extension ReplayMachine {
             retired &+= outcome.retired ?? 0
             outcome.retired = retired
             if outcome.isPlace(of: step, but: vcpu.undefinedFlags) { return placed(outcome, step) }
-            if rip == step.state[.rip], outcome.isCountedDown {
+            if rip == step.state[.rip], outcome.state.isCountedDown {
                 var lastLook = outcome
                 lastLook.state[.rip] = rip
                 if lastLook.isPlace(of: step, but: vcpu.undefinedFlags) {
@@ -151,8 +153,7 @@ extension ReplayMachine {
         case .readMSR(let exit):
             if case .readMSR = step.exit.reason { return false }
             guard let value = hypervisorMSRs?[exit.msr] else { return refuseMSR(vcpu) }
-            vcpu.commPage.state[.rax] = value & 0xFFFF_FFFF
-            vcpu.commPage.state[.rdx] = value >> 32
+            vcpu.commPage.state.completeRDMSR(value)
             vcpu.commPage.state[.rip] = exit.npc
         case .writeMSR(let exit):
             if case .writeMSR = step.exit.reason { return false }
@@ -173,7 +174,6 @@ extension ReplayMachine {
     }
 
     /// Where a guest that went another way is given up.
-    private static let uncountedInstructionsMax: UInt64 = 1 << 32
     private static let searchedInstructionsMax: UInt64 = 1 << 26
 }
 
@@ -182,10 +182,18 @@ extension ExitReason {
     var isPlacedByRegisters: Bool { isAsynchronous || self == .interruptReady || self == .nmiReady }
 }
 
-extension RunOutcome {
+extension VCPUState {
     /// Whether no iteration of a repeated instruction is left.
-    var isCountedDown: Bool { state[.rcx] & 0xFFFF == 0 }
+    var isCountedDown: Bool { self[.rcx] & 0xFFFF == 0 }
 
+    /// The value in EDX:EAX.
+    mutating func completeRDMSR(_ value: UInt64) {
+        self[.rax] = value & 0xFFFF_FFFF
+        self[.rdx] = value >> 32
+    }
+}
+
+extension RunOutcome {
     /// Whether the registers are those of `step`, but for `flags`.
     func isPlace(of step: Step, but flags: UInt64) -> Bool {
         state[.rip] == step.state[.rip]

@@ -155,7 +155,7 @@ extension ReplayMachine {
     }
 
     /// Where no count bounds a run: a guest that went another way may never exit.
-    private static let uncountedInstructionsMax: UInt64 = 1 << 32
+    static let uncountedInstructionsMax: UInt64 = 1 << 32
 
     /// Runs what ``prepare(_:)`` prepared.
     func run(_ id: UInt32, budget: UInt64?) throws(ReplayError) -> RunOutcome {

@@ -217,9 +217,8 @@ extension ReplayRun {
         let state = try machine.finishedState(id)
         var lastLook = state
         lastLook[.rip] = rip
-        let isCountedDown = state[.rcx] & 0xFFFF == 0
         for claim in claims where !isEnded {
-            if isCountedDown, claim.step.state[.rip] == rip, try agrees(claim.step, lastLook) {
+            if state.isCountedDown, claim.step.state[.rip] == rip, try agrees(claim.step, lastLook) {
                 try machine.goBack(id, to: rip)
                 continue
             }

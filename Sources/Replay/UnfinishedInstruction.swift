@@ -88,16 +88,9 @@ extension ReplayMachine {
             carriedEvents[vcpu.id] = vcpu.commPage.event
             return
         }
-        if answer.kind == .msrRead { answerMSR(vcpu, with: answer.bytes) }
+        if answer.kind == .msrRead { vcpu.commPage.state.completeRDMSR(answer.value) }
         vcpu.commPage.state[.rip] = npc
         vcpu.setState(.gprs)
-    }
-
-    private func answerMSR(_ vcpu: any VCPU, with bytes: [UInt8]) {
-        var value: UInt64 = 0
-        for (index, byte) in bytes.prefix(8).enumerated() { value |= UInt64(byte) << UInt64(index * 8) }
-        vcpu.commPage.state[.rax] = value & 0xFFFF_FFFF
-        vcpu.commPage.state[.rdx] = value >> 32
     }
 
     private static func describe(_ error: AssistError) -> String {
@@ -107,5 +100,12 @@ extension ReplayMachine {
         case .pageFault(let address, _): "#PF at \(shortHex(address.rawValue))"
         default: "\(error)"
         }
+    }
+}
+
+extension Completion {
+    /// The first eight bytes as a number.
+    fileprivate var value: UInt64 {
+        bytes.prefix(8).enumerated().reduce(0) { $0 | UInt64($1.element) << UInt64($1.offset * 8) }
     }
 }

@@ -55,9 +55,9 @@ struct StatusFlags {
 
     /// Replaces CF and leaves the others.
     @inline(__always) mutating func set(carry: Bool) {
-        let keptMark = carries & RFLAGS.of << 16
-        set(carry: carry, overflow: overflow)
-        carries |= keptMark
+        // OF is the difference of both bits, and stays.
+        let changed: UInt64 = self.carry != carry ? 3 << 62 : 0
+        carries = (carries ^ changed) & ~(RFLAGS.cf << 16)
     }
 
     /// Replaces AF and leaves the others.

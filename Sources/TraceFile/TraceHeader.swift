@@ -59,6 +59,11 @@ public struct TraceHeader: Equatable, Sendable {
     /// Whether it was: the trace then says neither what the guest's CPUID shows nor what only the hypervisor knows.
     public var isOfHypervisor: Bool { processorModel == Self.hostProcessor }
 
+    /// Whether shifts set AF, which no manual says, on the recording's processor.
+    public var setsAuxiliaryByShifts: Bool {
+        parameters.contains { $0.key == Parameter.auxiliaryAfterShift && $0.value == "1" }
+    }
+
     /// What the hypervisor answered to RDMSR by itself when the recording began; nil where MSRs are the VMM's.
     public var hypervisorMSRs: [UInt32: UInt64]? {
         guard isOfHypervisor, backendName == Self.kvm else { return nil }

@@ -110,46 +110,37 @@ extension RecordImporter {
         guard var vcpu = kvm?.vcpus[record.vcpu] else { return }
         defer { kvm?.vcpus[record.vcpu] = vcpu }
         switch call.request {
-        case KVMRequest.interrupt:
-            vcpu.event = VCPUEvent(kind: .interrupt, vector: data.value(0))
-            return try append(.call(CallRecord(vcpu: record.vcpu, kind: .inject, cost: .systemCall)))
-        case KVMRequest.nmi:
-            vcpu.event = VCPUEvent(kind: .interrupt, vector: 2)
+        case KVMRequest.interrupt, KVMRequest.nmi:
+            let vector: UInt8 = call.request == KVMRequest.nmi ? 2 : data.value(0)
+            vcpu.event = VCPUEvent(kind: .interrupt, vector: vector)
             return try append(.call(CallRecord(vcpu: record.vcpu, kind: .inject, cost: .systemCall)))
         default: break
         }
         let (parts, kind) = KVMRequest.parts(of: call.request)
         guard !parts.isEmpty else { return }
-        if kind == .setState { set(data, by: call, in: &vcpu) }
+        if kind == .setState {
+            vcpu.commit.formUnion(parts)
+            set(data, by: call, in: &vcpu)
+        }
         try append(.call(CallRecord(vcpu: record.vcpu, kind: kind, flags: parts, cost: .systemCall)))
     }
 
     private func set(_ data: InterfaceBytes, by call: ring_kvm_call, in vcpu: inout KVMImporter.SeenKVMVCPU) {
         switch call.request {
-        case KVMRequest.setRegisters:
-            vcpu.state.take(registers: data)
-            vcpu.commit.insert(.gprs)
+        case KVMRequest.setRegisters: vcpu.state.take(registers: data)
         case KVMRequest.setSystemRegisters, KVMRequest.setSystemRegisters2:
             vcpu.state.take(systemRegisters: data)
-            vcpu.commit.formUnion([.segments, .crs, .msrs])
+            // EFER is among them.
+            vcpu.commit.insert(.msrs)
         case KVMRequest.setMSRs:
             // Those that KVM keeps and answers by itself: what the guest reads is the newest value.
             for other in vcpu.state.take(msrs: data, count: Int(call.result)) where sink == nil {
                 kvm?.msrs[other.msr] = other.value
             }
-            vcpu.commit.insert(.msrs)
-        case KVMRequest.setFPU:
-            vcpu.state.take(fpu: data)
-            vcpu.commit.insert(.fpu)
-        case KVMRequest.setXSave:
-            vcpu.state.take(xsave: data)
-            vcpu.commit.insert(.fpu)
-        case KVMRequest.setDebugRegisters:
-            vcpu.state.take(debugRegisters: data)
-            vcpu.commit.insert(.drs)
-        case KVMRequest.setXCRs:
-            vcpu.state.take(xcrs: data)
-            vcpu.commit.insert(.crs)
+        case KVMRequest.setFPU: vcpu.state.take(fpu: data)
+        case KVMRequest.setXSave: vcpu.state.take(xsave: data)
+        case KVMRequest.setDebugRegisters: vcpu.state.take(debugRegisters: data)
+        case KVMRequest.setXCRs: vcpu.state.take(xcrs: data)
         case KVMRequest.setEvents: takeEvents(data, in: &vcpu)
         default: break
         }

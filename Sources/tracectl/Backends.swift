@@ -19,9 +19,7 @@ func makeBackend(
             header.isOfHypervisor && !header.cpuidTable.isEmpty
                 ? ProcessorModel.presenting(
                     header.cpuidTable, name: header.processorModel,
-                    setsAuxiliaryByShifts: header.parameters.contains {
-                        $0.key == TraceHeader.Parameter.auxiliaryAfterShift && $0.value == "1"
-                    }) : nil
+                    setsAuxiliaryByShifts: header.setsAuxiliaryByShifts) : nil
         }
         let chosen = try presented ?? model.map { wanted in
             guard let found = models.first(where: { $0.name == wanted }) else {

@@ -77,10 +77,10 @@ struct ring_lost_record {
 #define RING_CALL_GPA_TO_HVA 21         // gpa, hva, prot
 #define RING_CALL_ASSIST_IO 22
 #define RING_CALL_ASSIST_MEM 23
+#define RING_CALL_HVA_UNWATCHED 24      // hva, size: what the client stores there is not recorded
 #define RING_CALL_KVM_MSR 25            // MSR, value: what KVM answers by itself, before the guest's first instruction
 #define RING_CALL_AF_AFTER_SHIFT 26     // 0 or 1: undefined in the manuals, and not the same on all processors
 #define RING_CALL_CONTENT_TOLD 27       // the memory records before it, RING_MEMORY_CONTENT, are all
-#define RING_CALL_HVA_UNWATCHED 24      // hva, size: what the client stores there is not recorded
 
 // ring_call.flags
 #define RING_CALL_IN_PAGE 1  // answered by the comm page, without the hypervisor

@@ -4,6 +4,7 @@
 #define RING_SYSTEM_H
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -33,6 +34,9 @@ static inline long ring_syscall_six(
                      : "rcx", "r11", "memory");
     return result;
 }
+
+/// Whether a result is an error, where it may be an address above all positive numbers.
+static inline bool ring_syscall_failed(long result) { return result < 0 && result > -4096; }
 
 static inline long ring_system_writev(int file, const struct iovec *pieces, int count) {
     return ring_syscall(SYS_writev, file, (long)(uintptr_t)pieces, count);
