@@ -3,8 +3,9 @@
 # needs: file /usr/share/seabios/bios.bin
 # Debian's QEMU on KVM boots SeaBIOS and a disk: once by PIO, once with bus-master DMA, so that a device writes to guest
 # memory while the guest polls. Recorded at both levels it prints what it prints alone; what was recorded replays.
-for guest in bootdisk busmaster; do
-    cp "$GUESTS/$guest.bin" disk.img
+for image in "$GUESTS/bootdisk.bin" "$ROOT/Tests/Interposer/busmaster.bin"; do
+    guest=$(basename "$image" .bin)
+    cp "$image" disk.img
     qemu() {
         timeout -s KILL 90 qemu-system-x86_64 -accel kvm -m 64 -bios /usr/share/seabios/bios.bin -display none -vga none \
             -net none -monitor none -serial stdio -device isa-debug-exit,iobase=0xf4 \
