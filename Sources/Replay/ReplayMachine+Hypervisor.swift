@@ -107,8 +107,10 @@ extension ReplayMachine {
         try prepare(withoutEvent)
         var outcome = try run(step.vcpu, budget: 0)
         outcome.retired = 0
-        if outcome.isPlace(of: step, but: vcpu.undefinedFlags) {
-            // The guest was not entered, or not yet interrupted.
+        // The guest was not entered, or not yet interrupted. Registers alone do not tell: a handler may have come and
+        // gone.
+        let mayWait = step.event == nil || step.state.interrupt.contains(.eventPending)
+        if mayWait, outcome.isPlace(of: step, but: vcpu.undefinedFlags) {
             if let event = step.event { carriedEvents[step.vcpu] = event }
             return placed(outcome, step)
         }

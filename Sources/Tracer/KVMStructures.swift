@@ -81,9 +81,13 @@ extension VCPUState {
     }
 
     /// `struct kvm_vcpu_events`, 64 bytes.
-    mutating func take(events bytes: InterfaceBytes) {
+    ///
+    /// - Parameter withPending: whether an event that waits for its delivery is part of the state.
+    mutating func take(events bytes: InterfaceBytes, withPending: Bool) {
         // KVM_X86_SHADOW_INT_STI and _MOV_SS are one bit here.
         interrupt = bytes.has(11) ? .shadow : []
+        // Exceptions injected or pending, interrupts injected, NMIs injected or pending.
+        if withPending, [0, 3, 8, 12, 13].contains(where: bytes.has) { interrupt.insert(.eventPending) }
     }
 
     /// `struct kvm_fpu`, 416 bytes.

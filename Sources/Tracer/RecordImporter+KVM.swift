@@ -148,7 +148,8 @@ extension RecordImporter {
 
     /// `struct kvm_vcpu_events`: an event that waits for its delivery is armed, none disarms what was.
     private func takeEvents(_ data: InterfaceBytes, in vcpu: inout KVMImporter.SeenKVMVCPU) {
-        vcpu.state.take(events: data)
+        // What waits is armed below.
+        vcpu.state.take(events: data, withPending: false)
         vcpu.commit.insert(.interrupt)
         if data.has(0) || data.has(3) {
             vcpu.event = VCPUEvent(
@@ -269,7 +270,7 @@ extension RecordImporter {
             let registers = rest.dropFirst(padded)
             vcpu.state.take(registers: InterfaceBytes(registers))
             vcpu.state.take(systemRegisters: InterfaceBytes(registers.dropFirst(144)))
-            vcpu.state.take(events: InterfaceBytes(registers.dropFirst(456)))
+            vcpu.state.take(events: InterfaceBytes(registers.dropFirst(456)), withPending: true)
         } else {
             vcpu.state[.cr8] = after.cr8
             if kvm?.level != .exits { note(.registersNotSampled) }
