@@ -64,7 +64,8 @@ static void find_out(int file, struct kvm_descriptor *descriptor) {
 
 struct kvm_descriptor *kvm_descriptor(int file) {
     struct kvm_descriptor *descriptor = place(file);
-    if (descriptor->kind == KVM_UNKNOWN) find_out(file, descriptor);
+    // A number that was another file's is asked again: it may have been closed where nobody saw it.
+    if (descriptor->kind <= KVM_FOREIGN && descriptor != &beyond) find_out(file, descriptor);
     return descriptor;
 }
 

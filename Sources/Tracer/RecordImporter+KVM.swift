@@ -1,4 +1,4 @@
-// The events of a trace, made of what the shim saw of a client of /dev/kvm: Docs/kvm-recording.md.
+// The events of a trace, made of what the shim saw of a client of /dev/kvm: Docs/determinism.md.
 
 internal import CRing
 internal import NVMM

@@ -25,6 +25,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -205,7 +206,12 @@ static void run_guest(void) {
 }
 
 static void run_machine(const char *guest) {
+    // The number of /dev/kvm was another file's first, and that was closed where a preloaded library doesn't see it.
+    int other = checked(open("/dev/null", O_RDWR | O_CLOEXEC), "/dev/null");
+    if (ioctl(other, KVM_GET_API_VERSION, 0) != -1) fail("/dev/null as /dev/kvm");
+    checked((int)syscall(SYS_close, other), "close");
     int system = checked(open("/dev/kvm", O_RDWR | O_CLOEXEC), "/dev/kvm");
+    if (system != other) fail("/dev/kvm by another number");
     int machine = checked(ioctl(system, KVM_CREATE_VM, 0), "KVM_CREATE_VM");
     if (copies) machine = checked(dup(machine), "dup");
     memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
