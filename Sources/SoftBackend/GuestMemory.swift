@@ -213,21 +213,9 @@ extension GuestMemory {
         _ object: MemoryObject, offset: Int, gpa: GPA, byteCount: Int, protection: Protection
     ) throws(MachineError) {
         let backing = try self.backing(of: object)
-        for value in [UInt64(bitPattern: Int64(offset)), gpa.rawValue, UInt64(bitPattern: Int64(byteCount))]
-        where value & 0xFFF != 0 {
-            throw .misaligned(value: value)
-        }
-        guard byteCount > 0 else { throw .misaligned(value: 0) }
-        guard offset >= 0, offset <= object.byteCount, byteCount <= object.byteCount - offset else {
-            throw .outsideObject(offset: offset, byteCount: byteCount)
-        }
-        guard gpa.rawValue <= Self.addressLimit, UInt64(byteCount) <= Self.addressLimit - gpa.rawValue else {
-            throw .beyondAddressSpace(gpa: gpa, byteCount: byteCount)
-        }
-        let end = gpa.rawValue + UInt64(byteCount)
-        for range in ranges where gpa.rawValue < range.gpa + range.byteCount && range.gpa < end {
-            throw .overlaps(gpa: gpa, byteCount: byteCount)
-        }
+        try object.checkMapping(
+            offset: offset, gpa: gpa, byteCount: byteCount,
+            mapped: ranges.lazy.map { $0.gpa..<$0.gpa + $0.byteCount }, addressLimit: Self.addressLimit)
         let range = Range(
             gpa: gpa.rawValue, byteCount: UInt64(byteCount), backing: backing, offset: UInt64(offset),
             protection: protection.intersection([.read, .write, .execute]))
