@@ -41,6 +41,8 @@ let package = Package(
         .target(name: "CWriteTracking"),
         // The client's threads, where it takes C: their numbers, and the signals that they take.
         .target(name: "CClientThreads"),
+        // The structures and calls of Linux's /dev/kvm.
+        .target(name: "CKVM"),
         // What is preloaded into a client; no Swift in it.
         .target(
             name: "Interposer", dependencies: ["CNVMM", "CRing"],
@@ -54,6 +56,7 @@ let package = Package(
         .target(name: "NVMM", swiftSettings: strict),
         .target(name: "Disassembly", dependencies: ["CZydis", "NVMM"], swiftSettings: strict),
         .target(name: "SoftBackend", dependencies: ["CWriteTracking", "CZydis", "NVMM"], swiftSettings: strict),
+        .target(name: "KVMBackend", dependencies: ["CKVM", "NVMM", "SoftBackend"], swiftSettings: strict),
         .target(name: "Assists", dependencies: ["CZydis", "NVMM", "SoftBackend"], swiftSettings: strict),
         .target(name: "ReferenceVMM", dependencies: ["Assists", "NVMM"], swiftSettings: strict),
         .target(
@@ -85,7 +88,7 @@ let package = Package(
         .executableTarget(
             name: "tracectl",
             dependencies: [
-                "Analysis", "LibNVMM", "NVMM", "ReferenceVMM", "Replay", "SoftBackend", "TraceFile", "Tracer",
+                "Analysis", "KVMBackend", "LibNVMM", "NVMM", "ReferenceVMM", "Replay", "SoftBackend", "TraceFile", "Tracer",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
@@ -109,6 +112,9 @@ let package = Package(
         ),
         .testTarget(
             name: "SoftBackendTests", dependencies: ["NVMM", "SoftBackend", "TestSupport"], swiftSettings: strict),
+        .testTarget(
+            name: "ConformanceTests", dependencies: ["Assists", "KVMBackend", "NVMM", "SoftBackend", "TestSupport"],
+            swiftSettings: strict),
         .testTarget(
             name: "OracleTests", dependencies: ["CHostOracle", "CZydis", "NVMM", "SoftBackend", "TestSupport"],
             swiftSettings: strict),

@@ -16,7 +16,7 @@ public import NVMM
 public func assistIO(
     _ vcpu: any VCPU, _ machine: any Machine, exit: IOExit, callbacks: any AssistCallbacks, elementsMax: Int = .max
 ) throws(AssistError) {
-    try vcpu.cache([.gprs, .segments, .crs, .msrs])
+    try vcpu.cache(exit.isString ? [.gprs, .segments, .crs, .msrs] : .gprs)
     let byteCount = Int(exit.operandBytes)
     guard byteCount == 1 || byteCount == 2 || byteCount == 4 else { return }
     guard exit.isString else {

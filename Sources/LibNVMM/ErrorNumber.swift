@@ -20,6 +20,7 @@ struct ErrorNumber: Error {
             case .outOfMemory: ENOMEM
             case .fixedAddressUnsupported: ENOTSUP
             case .privateStateRefused: EINVAL
+            case .hostRefused(_, let errno): errno
             }
     }
 
@@ -30,6 +31,7 @@ struct ErrorNumber: Error {
             case .tooManyCPUIDRules: ENOBUFS
             case .destroyed: ENOENT
             case .notAsRecorded: ECANCELED
+            case .hostRefused(_, let errno): errno
             }
     }
 

@@ -94,6 +94,18 @@ extension Machine {
         throw .fixedAddressUnsupported
     }
 
+    public func write(_ object: MemoryObject, at offset: Int, _ bytes: RawSpan) throws(MachineError) {
+        guard offset >= 0, offset <= object.byteCount, bytes.byteCount <= object.byteCount - offset else {
+            throw .outsideObject(offset: offset, byteCount: bytes.byteCount)
+        }
+        try withWritable(object, offset..<offset + bytes.byteCount) { target in
+            // SAFETY: both spans are `byteCount` long.
+            unsafe target.withUnsafeMutableBytes { target in
+                unsafe bytes.withUnsafeBytes { unsafe target.copyMemory(from: $0) }
+            }
+        }
+    }
+
     /// As ``write(_:at:_:)`` with a span.
     public func write(_ object: MemoryObject, at offset: Int, _ bytes: [UInt8]) throws(MachineError) {
         try unsafe write(object, at: offset, bytes.span.bytes)
@@ -238,6 +250,8 @@ public enum MachineError: Error, Equatable, Sendable {
     case fixedAddressUnsupported
     /// The private state is of another backend or version, or damaged.
     case privateStateRefused(String)
+    /// A call of the host's hypervisor failed that should not (the host's own error number).
+    case hostRefused(call: String, errno: Int32)
 }
 
 /// Failures of VCPU calls. In brackets, what libnvmm's errno would be.
@@ -253,4 +267,6 @@ public enum VCPUError: Error, Equatable, Sendable {
     /// The backend answers from a recording, and the client did not do as recorded (ECANCELED).
     case notAsRecorded
     case privateStateRefused(String)
+    /// A call of the host's hypervisor failed that should not (the host's own error number).
+    case hostRefused(call: String, errno: Int32)
 }

@@ -60,14 +60,16 @@ extension PC {
         let length = nextSliceLength()
         while used < length, !processor.isHalted, !processor.waitsForStartUp, ending == nil, !isReached(limits) {
             let result: RunResult
+            let begin = machine.clock
             do {
                 try prepareEntry(processor)
                 result = try processor.vcpu.run(budget: budget(left: length - used, limits: limits))
             } catch { throw .vcpu(error) }
             steps += 1
             count(result.exit)
-            let retired = result.retired ?? 0
-            instructions &+= retired
+            // Who does not count is measured by the clock.
+            let retired = result.retired ?? (machine.clock &- begin)
+            instructions &+= result.retired ?? 0
             // An instruction that exits does not retire; here it counts, so that a slice always ends.
             used += retired &+ 1
             if result.kind == .entered {

@@ -81,6 +81,8 @@ public final class PC {
         } catch { throw .machine(error) }
         do {
             for processor in processors { try processor.vcpu.configure(.tpr(exitOnChange: true)) }
+        } catch .unsupportedConfiguration {
+            // The priority is then taken over at the next exit, whatever that is.
         } catch { throw .vcpu(error) }
         describe(configuration)
         connect()

@@ -96,18 +96,6 @@ final class SoftMachine: Machine {
         return (range.backing.object, Int(range.offset + (gpa.rawValue - range.gpa)), range.protection)
     }
 
-    func write(_ object: MemoryObject, at offset: Int, _ bytes: RawSpan) throws(MachineError) {
-        guard offset >= 0, offset <= object.byteCount, bytes.byteCount <= object.byteCount - offset else {
-            throw .outsideObject(offset: offset, byteCount: bytes.byteCount)
-        }
-        try withWritable(object, offset..<offset + bytes.byteCount) { target in
-            // SAFETY: both spans are `byteCount` long.
-            unsafe target.withUnsafeMutableBytes { target in
-                unsafe bytes.withUnsafeBytes { unsafe target.copyMemory(from: $0) }
-            }
-        }
-    }
-
     func withWritable(
         _ object: MemoryObject, _ range: Range<Int>, _ body: (inout MutableRawSpan) -> Void
     ) throws(MachineError) {

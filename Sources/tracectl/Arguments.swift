@@ -139,4 +139,4 @@ struct ReasonName: ExpressibleByArgument, Equatable {
 }
 
 /// The backends that this program holds.
-enum BackendName: String, ExpressibleByArgument, CaseIterable { case soft }
+enum BackendName: String, ExpressibleByArgument, CaseIterable { case soft, kvm }

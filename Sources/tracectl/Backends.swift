@@ -1,5 +1,6 @@
 // The backends of this program by name, and the deliberate errors that can be asked of them.
 
+import KVMBackend
 import NVMM
 import SoftBackend
 import TraceFile
@@ -13,6 +14,12 @@ func makeBackend(
     _ name: BackendName, model: String?, recording: TraceHeader? = nil, fault: FaultRequest?
 ) throws -> any Backend {
     switch name {
+    case .kvm:
+        if let model, model != KVMBackend.hostProcessor {
+            throw PlainTrouble(sentence: "the processor of --backend kvm is the host's: leave --cpu \(model) out")
+        }
+        if fault != nil { throw PlainTrouble(sentence: "KVM makes no deliberate errors: use --backend soft") }
+        return try KVMBackend(cpuidTable: SoftBackend().cpuidTable)
     case .soft:
         let models = ProcessorModel.all
         let presented = recording.flatMap { header in

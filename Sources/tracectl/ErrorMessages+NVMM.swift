@@ -1,5 +1,6 @@
 // Sentences for what a backend refuses.
 
+import KVMBackend
 import NVMM
 
 func sentence(for error: MachineError) -> String {
@@ -23,6 +24,7 @@ func sentence(for error: MachineError) -> String {
         "the backend cannot put guest memory at an address of the client's choice: record on --backend soft"
     case .privateStateRefused(let reason):
         "the backend refused its saved state (\(reason)): use the version that saved it"
+    case .hostRefused(let call, let errno): "the host's hypervisor refused \(call): \(systemMessage(errno))"
     }
 }
 
@@ -37,5 +39,18 @@ func sentence(for error: VCPUError) -> String {
     case .notAsRecorded: "the client did not do as recorded"
     case .privateStateRefused(let reason):
         "the backend refused its saved state (\(reason)): use the version that saved it"
+    case .hostRefused(let call, let errno): "the host's hypervisor refused \(call): \(systemMessage(errno))"
+    }
+}
+
+func sentence(for error: KVMError) -> String {
+    switch error {
+    case .notOnThisSystem: "there is no KVM on this system: use --backend soft"
+    case .cannotOpen(let path, let errno):
+        "\(path): \(systemMessage(errno)): let this user open it (group kvm), or use --backend soft"
+    case .interfaceVersion(let version):
+        "this kernel's KVM has interface \(version), where 12 is needed: use --backend soft"
+    case .lacks(let capability): "this kernel's KVM lacks \(capability): use a newer kernel, or --backend soft"
+    case .refused(let call, let errno): "this kernel's KVM refused \(call): \(systemMessage(errno))"
     }
 }

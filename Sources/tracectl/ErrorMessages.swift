@@ -1,6 +1,7 @@
 // One sentence, with the fix in it, for each error that a library throws. The libraries throw places and values;
 // people's words are made here and nowhere else.
 
+import KVMBackend
 import NVMM
 import ReferenceVMM
 import Replay
@@ -38,6 +39,7 @@ func sentence(forAny error: any Error) -> String? {
     case let error as PlainTrouble: return error.sentence
     case let error as MachineError: return sentence(for: error)
     case let error as VCPUError: return sentence(for: error)
+    case let error as KVMError: return sentence(for: error)
     case let error as TraceError: return sentence(for: error)
     case let error as TraceWriteError: return sentence(for: error)
     case let error as ImportError: return sentence(for: error)

@@ -143,6 +143,9 @@ struct Record: ParsableCommand {
         }
         guard loadAt == nil || guest != nil else { throw ValidationError("--load-at goes with --guest") }
         guard cpus > 0 else { throw ValidationError("--cpus must be at least 1") }
+        guard backend != .kvm || maxInstructions == nil else {
+            throw ValidationError("KVM counts no instructions: end the recording with --max-exits")
+        }
         guard require == nil || level != .exits else {
             throw ValidationError("--require exact needs --level replay or client")
         }

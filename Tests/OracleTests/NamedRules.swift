@@ -70,7 +70,7 @@ enum NamedRules {
         NamedRule(
             "double fault from a short IDT", "IDTR without room for #GP but for #DF gives a double fault",
             "RealModeInterruptTests.swift"),
-        NamedRule("triple fault", "a triple fault exits with SHUTDOWN", "ExitTests.swift"),
+        NamedRule("triple fault", "a triple fault exits with SHUTDOWN", "ExitConformanceTests.swift"),
         image("virtual-8086 mode, IOPL-sensitive instructions", "vm86"),
         NamedRule("IRET at CPL 3 and VM", "IRET at CPL 3 leaves VM alone", "ManualDecisionTests.swift"),
         image("call gates, conforming code, far returns to outer levels, I/O permission map", "gates"),
@@ -96,7 +96,7 @@ enum NamedRules {
             "WindowAndInjectionTests.swift"),
         NamedRule(
             "NMI blocking until IRET", "injecting an NMI arms its window, which opens at the IRET",
-            "WindowAndInjectionTests.swift"),
+            "WindowConformanceTests.swift"),
         NamedRule("FPU state", "FPU state is saved, restored and initialised", "ExitTests.swift"),
         NamedRule("FPU arithmetic", "arithmetic of the FPU raises #UD and is counted by name", "ExitTests.swift"),
         NamedRule("budget exact, also in mid-REP", "a budget ends between two iterations", "StringTests.swift"),
@@ -117,10 +117,10 @@ enum NamedRules {
         NamedRule("early return consumes nothing", "stop before a run consumes nothing", "CommPageProtocolTests.swift"),
         NamedRule(
             "early return: exit state is zero", "a run that returns early says nothing about the state",
-            "ExitTests.swift"),
+            "ExitConformanceTests.swift"),
         NamedRule(
             "commit before event", "an injected event enters after the committed registers",
-            "WindowAndInjectionTests.swift"),
+            "WindowConformanceTests.swift"),
         NamedRule(
             "cached is reset at each run", "a run forgets what was cached, committed parts included",
             "CommPageProtocolTests.swift"),
@@ -133,7 +133,7 @@ enum NamedRules {
         NamedRule(
             "a bad event fails the run", "a bad event fails the run after the commit, and is consumed",
             "CommPageProtocolTests.swift"),
-        NamedRule("one event slot", "a later inject replaces the event", "WindowAndInjectionTests.swift"),
+        NamedRule("one event slot", "a later inject replaces the event", "WindowConformanceTests.swift"),
         NamedRule(
             "IO caches GPRS, SEGS, CRS, MSRS", "OUT exits with its port, its byte and the next RIP",
             "CommPageProtocolTests.swift"),
@@ -142,8 +142,8 @@ enum NamedRules {
             "a load, a store and a fetch of unmapped memory exit as READ, WRITE and EXEC", "ExitTests.swift"),
         NamedRule(
             "RDMSR, WRMSR cache GPRS", "RDMSR and WRMSR exit for registers that the backend does not handle",
-            "ExitTests.swift"),
-        NamedRule("other exits cache nothing", "HLT exits with RIP behind it", "ExitTests.swift"),
+            "ExitConformanceTests.swift"),
+        NamedRule("other exits cache nothing", "HLT exits with RIP behind it", "ExitConformanceTests.swift"),
     ]
 
     // MARK: - Section 4: exits
@@ -156,47 +156,47 @@ enum NamedRules {
             "CommPageProtocolTests.swift"),
         NamedRule(
             "MEMORY by protection", "a store to a GPA that is mapped read-only exits as WRITE, a load does not",
-            "ExitTests.swift"),
-        NamedRule("IO, IN", "IN exits for each size, with the next RIP", "ExitTests.swift"),
-        NamedRule("IO, OUT", "OUT exits for each size, with the next RIP", "ExitTests.swift"),
-        NamedRule("IO, strings", "string I/O exits with segment, sizes and REP", "ExitTests.swift"),
+            "ExitConformanceTests.swift"),
+        NamedRule("IO, IN", "IN exits for each size, with the next RIP", "ExitConformanceTests.swift"),
+        NamedRule("IO, OUT", "OUT exits for each size, with the next RIP", "ExitConformanceTests.swift"),
+        NamedRule("IO, strings", "string I/O exits with segment, sizes and REP", "ExitConformanceTests.swift"),
         NamedRule(
             "RDMSR and WRMSR", "RDMSR and WRMSR exit for registers that the backend does not handle",
-            "ExitTests.swift"),
+            "ExitConformanceTests.swift"),
         NamedRule("CPUID", "CPUID exits with the default result in the registers", "ExitTests.swift"),
         NamedRule("MONITOR and MWAIT", "MONITOR and MWAIT exit at the instruction", "ExitTests.swift"),
-        NamedRule("HALTED", "HLT exits with RIP behind it", "ExitTests.swift"),
+        NamedRule("HALTED", "HLT exits with RIP behind it", "ExitConformanceTests.swift"),
         NamedRule(
             "HALTED with an armed window", "HLT with an armed window and IF set reports HALTED alone, and disarms",
-            "WindowAndInjectionTests.swift"),
+            "WindowConformanceTests.swift"),
         NamedRule(
             "INT_READY", "an interrupt window opens once IF is set and the shadow of STI is over",
-            "WindowAndInjectionTests.swift"),
+            "WindowConformanceTests.swift"),
         NamedRule(
-            "NMI_READY", "injecting an NMI arms its window, which opens at the IRET", "WindowAndInjectionTests.swift"),
+            "NMI_READY", "injecting an NMI arms its window, which opens at the IRET", "WindowConformanceTests.swift"),
         NamedRule("TPR_CHANGED", "MOV to CR8 exits with TPR_CHANGED, RIP behind it", "ExitTests.swift"),
-        NamedRule("SHUTDOWN", "a triple fault exits with SHUTDOWN", "ExitTests.swift"),
+        NamedRule("SHUTDOWN", "a triple fault exits with SHUTDOWN", "ExitConformanceTests.swift"),
         NamedRule("INVALID", "WBINVD passes and INVD exits as NVMM has it", "ExitTests.swift"),
         NamedRule("#UD by NVMM's kernel", "instructions that NVMM's kernel refuses raise #UD", "ExitTests.swift"),
-        NamedRule("exit state", "exit state carries RFLAGS and CR8", "ExitTests.swift"),
+        NamedRule("exit state", "exit state carries RFLAGS and CR8", "ExitConformanceTests.swift"),
     ]
 
     private static let injection: [NamedRule] = [
         NamedRule(
             "injection asks nothing", "injection asks neither IF nor the shadow nor TPR",
-            "WindowAndInjectionTests.swift"),
+            "WindowConformanceTests.swift"),
         NamedRule(
             "error code by vector", "the error code is pushed for the vectors that have one, and ignored for others",
-            "WindowAndInjectionTests.swift"),
+            "WindowConformanceTests.swift"),
         NamedRule(
             "RF of injected exceptions", "an injected exception pushes RF but for traps and aborts",
-            "WindowAndInjectionTests.swift"),
+            "WindowConformanceTests.swift"),
         NamedRule(
             "NMI arms its window", "injecting an NMI arms its window, which opens at the IRET",
-            "WindowAndInjectionTests.swift"),
+            "WindowConformanceTests.swift"),
         NamedRule(
             "INTR state rewrites windows and shadow",
-            "committing the interrupt part rewrites both windows and the shadow", "WindowAndInjectionTests.swift"),
+            "committing the interrupt part rewrites both windows and the shadow", "WindowConformanceTests.swift"),
         NamedRule(
             "pending events come again",
             "an event whose delivery meets unmapped memory stays pending and comes again by itself",

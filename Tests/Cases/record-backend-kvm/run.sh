@@ -1,0 +1,21 @@
+# needs: device /dev/kvm
+# needs: file /usr/share/seabios/bios.bin
+# The samples on the host's KVM: each prints what it prints on the soft backend, and ends as it does there.
+for guest in "$GUESTS"/*.bin; do
+    name=$(basename "$guest" .bin)
+    source "$CASES/guest-options.sh" "$name"
+    options=${options#--max-instructions * }
+    tracectl record $options -o soft.vmtrace >soft.txt 2>soft.err
+    timeout 60 tracectl record --backend kvm $options -o kvm.vmtrace >kvm.txt 2>kvm.err
+    echo "$name: status $?"
+    sed '/^recorded /,$d' soft.txt >soft.out
+    sed '/^recorded /,$d' kvm.txt >kvm.out
+    # The boot sector echoes a key whenever the timer lets it.
+    cmp <(grep -o . soft.out | sort) <(grep -o . kvm.out | sort)
+    sed -n 's/^recorded .*: //p' kvm.txt
+    tracectl verify kvm.vmtrace >/dev/null || echo "$name: verify $?"
+done
+echo "== what KVM cannot do is said before it begins"
+tracectl record --backend kvm --cpu base-v1 --guest "$GUESTS/hello.bin" -o no.vmtrace
+tracectl record --backend kvm --max-instructions 5 --guest "$GUESTS/hello.bin" -o no.vmtrace
+ls no.vmtrace 2>/dev/null
