@@ -96,15 +96,14 @@ extension FaultLocator {
         init(_ locator: FaultLocator) throws(ReplayError) {
             self.locator = locator
             let limit = locator.options.memoryBytesMax
-            actual = try ReplayMachine(on: locator.primary, memoryBytesMax: limit)
+            let header = locator.reader.header
+            actual = try ReplayMachine(on: locator.primary, for: header, memoryBytesMax: limit)
             expected =
                 if let reference = locator.reference {
-                    try ReplayMachine(on: reference, memoryBytesMax: limit)
+                    try ReplayMachine(on: reference, for: header, memoryBytesMax: limit)
                 } else {
                     nil
                 }
-            actual.hypervisorMSRs = locator.reader.header.hypervisorMSRs
-            expected?.hypervisorMSRs = locator.reader.header.hypervisorMSRs
         }
 
         /// Longest run of which nobody counted the instructions, before it is given up.

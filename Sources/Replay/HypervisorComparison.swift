@@ -37,6 +37,8 @@ enum HypervisorComparison {
         var state = state
         // RF is set between the iterations of a repeated instruction there, as an interrupt would push it.
         state[.rflags] &= ~(flags | 1 << 16)
+        // The host's clock is in it.
+        state[.tsc] = 0
         // Of the interrupt word KVM gives the shadow alone.
         state.interrupt.formIntersection(.shadow)
         // Base and limit alone have a meaning.

@@ -16,8 +16,8 @@ struct KeyframeComparison {
     init(
         _ machine: ReplayMachine, with keyframe: Keyframe, previous: Keyframe?, reader: TraceReader
     ) throws(ReplayError) {
-        // One of a hypervisor's recording shows memory alone.
-        if machine.hypervisorMSRs == nil { compareState(machine, keyframe) }
+        // Of a hypervisor's recording memory alone is comparable: clocks and private state are its own.
+        if !machine.findsPlacesByRegisters { compareState(machine, keyframe) }
         var ranges = MemoryComparison(gpaRanges: machine.gpaRanges)
         for image in keyframe.objects {
             guard let object = machine.objects[image.object], object.byteCount == image.byteCount else {

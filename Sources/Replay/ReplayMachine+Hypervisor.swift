@@ -5,11 +5,16 @@ internal import NVMM
 internal import TraceFile
 
 extension ReplayMachine {
-    /// As ``run(_:)``, once the instruction at which the VCPU stands is finished: ``finish(_:)``.
-    func runAsHypervisor(_ step: Step) throws(ReplayError) -> RunOutcome {
+    /// As ``run(_:)``, of a run whose instructions nobody counted.
+    func runUncounted(_ step: Step) throws(ReplayError) -> RunOutcome {
         let vcpu = try vcpu(step.vcpu)
         let entry = try entry(of: step)
-        var outcome = step.exit.reason.isPlacedByRegisters ? try search(entry, vcpu) : try runToExit(entry, vcpu)
+        return step.exit.reason.isPlacedByRegisters ? try search(entry, vcpu) : try runToExit(entry, vcpu)
+    }
+
+    /// As ``run(_:)``, once the instruction at which the VCPU stands is finished: ``finish(_:)``.
+    func runAsHypervisor(_ step: Step) throws(ReplayError) -> RunOutcome {
+        var outcome = try runUncounted(step)
         switch outcome.exit.reason {
         case .io, .memory, .readMSR, .writeMSR:
             if repeated[step.vcpu]?.rip != outcome.state[.rip] || outcome.retired != 0 {
@@ -92,11 +97,17 @@ extension ReplayMachine {
         try prepare(step)
         let budget = Self.uncountedInstructionsMax
         var retired: UInt64 = 0
+        // A backend that does not count ends runs by time, and its guest may never exit either.
+        var endedByTime = 0
         while true {
             var outcome = try run(step.vcpu, budget: budget)
+            let isOver = outcome.retired == nil && outcome.exit.reason == .none
+            if isOver { endedByTime += 1 }
             retired &+= outcome.retired ?? 0
             outcome.retired = retired
-            guard answerMSR(outcome.exit.reason, of: step, vcpu), retired < budget else { return outcome }
+            guard retired < budget, endedByTime < Self.runsEndedByTimeMax,
+                isOver || goesOn(outcome.exit.reason, of: step, vcpu)
+            else { return outcome }
         }
     }
 
@@ -136,7 +147,7 @@ extension ReplayMachine {
                     return placed(lastLook, step)
                 }
             }
-            guard outcome.exit.reason == .none || answerMSR(outcome.exit.reason, of: step, vcpu) else { return outcome }
+            guard outcome.exit.reason == .none || goesOn(outcome.exit.reason, of: step, vcpu) else { return outcome }
         }
         return outcome
     }
@@ -147,10 +158,18 @@ extension ReplayMachine {
         return outcome
     }
 
+    /// Whether the recorded run went on after such an exit.
+    private func goesOn(_ reason: ExitReason, of step: Step, _ vcpu: any VCPU) -> Bool {
+        // Some KVMs look at windows later than they open, or at the next exit.
+        if reason == .interruptReady || reason == .nmiReady { return reason != step.exit.reason }
+        return answerMSR(reason, of: step, vcpu)
+    }
+
     /// Does what the hypervisor does without an exit.
     ///
     /// - Returns: false where the exit is one that it does not swallow.
     private func answerMSR(_ reason: ExitReason, of step: Step, _ vcpu: any VCPU) -> Bool {
+        guard hypervisorMSRs != nil else { return false }
         switch reason {
         case .readMSR(let exit):
             if case .readMSR = step.exit.reason { return false }
@@ -177,6 +196,16 @@ extension ReplayMachine {
 
     /// Where a guest that went another way is given up.
     private static let searchedInstructionsMax: UInt64 = 1 << 26
+    private static let runsEndedByTimeMax = 4096
+}
+
+extension Step {
+    /// Whether its end is to be found by its registers, or by its exit, but not by a count.
+    ///
+    /// - Parameter isUncounted: of the recording.
+    func isFoundByRegisters(_ isUncounted: Bool) -> Bool {
+        isUncounted && !failed && kind == .entered && coverage.contains(.gprs)
+    }
 }
 
 extension ExitReason {

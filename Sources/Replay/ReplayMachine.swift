@@ -23,9 +23,17 @@ final class ReplayMachine {
     var carriedEvents: [UInt32: VCPUEvent] = [:]
     /// What such a hypervisor answers to RDMSR by itself, and keeps of WRMSR; nil where MSRs are the VMM's.
     var hypervisorMSRs: [UInt32: UInt64]?
+    /// Whether the recording's backend counted no instructions: runs that ended without an exit are found by registers.
+    let findsPlacesByRegisters: Bool
+    /// Whether it was another backend than the replay's, whose private state means nothing here.
+    private let isForeign: Bool
 
-    init(on backend: any Backend, memoryBytesMax: UInt64) throws(ReplayError) {
+    /// - Parameter header: of the trace that will drive the machine.
+    init(on backend: any Backend, for header: TraceHeader, memoryBytesMax: UInt64) throws(ReplayError) {
         self.memoryBytesMax = memoryBytesMax
+        hypervisorMSRs = header.hypervisorMSRs
+        findsPlacesByRegisters = header.isOfHypervisor
+        isForeign = header.backendName != backend.name
         do { machine = try backend.createMachine() } catch { throw .machineRefused(error, step: 0) }
     }
 
@@ -177,6 +185,7 @@ extension ReplayMachine {
     /// Re-executes a recorded step.
     func run(_ step: Step) throws(ReplayError) -> RunOutcome {
         if hypervisorMSRs != nil { return try runAsHypervisor(step) }
+        if step.isFoundByRegisters(findsPlacesByRegisters) { return try runUncounted(step) }
         try prepare(step)
         var outcome = try run(step.vcpu, budget: Self.budget(of: step))
         // The budget stands for the stop that another thread sent into the recorded run.
@@ -195,6 +204,28 @@ extension ReplayMachine {
             try vcpu.restore(state, privateState: vcpu.savePrivateState())
         } catch {
             throw .vcpuRefused(error, step: self.step)
+        }
+    }
+
+    /// Puts a VCPU, and all that the guest wrote, where another machine under the same replay has them.
+    func follow(_ other: ReplayMachine, vcpu id: UInt32) throws(ReplayError) {
+        for ordinal in objects.keys.sorted() {
+            guard let target = objects[ordinal], let source = other.objects[ordinal] else { continue }
+            let pages = Set(other.takeGuestPages(of: ordinal)).union(takeGuestPages(of: ordinal))
+            for page in pages.sorted() {
+                let range = page * pageBytes..<(page + 1) * pageBytes
+                try setPage(page, of: target, to: source.withBytes(range) { $0.array })
+            }
+        }
+        carriedEvents = other.carriedEvents
+        repeated = other.repeated
+        hypervisorMSRs = other.hypervisorMSRs
+        let vcpu = try vcpu(id)
+        let state = try other.finishedState(id)
+        do {
+            try vcpu.restore(state, privateState: vcpu.savePrivateState())
+        } catch {
+            throw .vcpuRefused(error, step: step)
         }
     }
 
@@ -237,7 +268,8 @@ extension ReplayMachine {
         for image in keyframe.vcpus {
             let vcpu = try vcpu(image.id)
             do {
-                try vcpu.restore(image.state, privateState: image.privateState)
+                try vcpu.restore(
+                    image.state, privateState: isForeign ? vcpu.savePrivateState() : image.privateState)
             } catch {
                 throw .vcpuRefused(error, step: step)
             }
@@ -252,6 +284,7 @@ extension ReplayMachine {
     }
 
     private func restoreMachine(_ keyframe: Keyframe) throws(ReplayError) {
+        if isForeign { return }
         do {
             try machine.restorePrivateState(keyframe.machinePrivateState)
         } catch {

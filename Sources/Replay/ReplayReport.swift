@@ -33,6 +33,9 @@ public struct ReplayReport: Encodable, Sendable {
         public var explained: UInt64 = 0
         public var divergent: UInt64 = 0
         public var unverifiable: UInt64 = 0
+        /// Steps that ended without an exit, at places that a backend without a count of instructions cannot find: the
+        /// next one was begun there.
+        public var notRun: UInt64 = 0
         /// Retired in the steps that were executed.
         public var instructions: UInt64 = 0
         public var keyframesEqual: UInt64 = 0

@@ -25,6 +25,8 @@ final class ReplayRun {
     private var history: EventHistory
     private var isEnded = false
     private let observer: (any ReplayObserver)?
+    /// The same replay on a backend that counts instructions, for one that does not: it finds where runs ended.
+    private var twin: ReplayRun?
 
     init(
         _ reader: TraceReader, backend: any Backend, reference: (any Backend)?, options: ReplayOptions,
@@ -35,18 +37,24 @@ final class ReplayRun {
         self.reference = reference
         self.options = options
         self.observer = observer
-        machine = try ReplayMachine(on: backend, memoryBytesMax: options.memoryBytesMax)
-        machine.hypervisorMSRs = reader.header.hypervisorMSRs
+        machine = try ReplayMachine(
+            on: backend, for: reader.header, memoryBytesMax: options.memoryBytesMax)
         history = EventHistory(capacity: options.historyCount)
         startKeyframe =
             options.from == 0 ? nil : reader.keyframes.last { $0.stepCount <= options.from }.map { Int($0.index) }
+        if !backend.capability.countsInstructions, let reference, reference.capability.countsInstructions {
+            twin = try ReplayRun(reader, backend: reference, reference: nil, options: options)
+        }
     }
 
     func run(progress: (ReplayProgress) -> Void) throws(ReplayError) -> ReplayReport {
         report.traceIsComplete = reader.isComplete
         let cursor: TraceCursor
         do { cursor = try reader.cursor(fromKeyframe: startKeyframe) } catch { throw .trace(error) }
-        if startKeyframe != nil { gap = "the replay starts at a keyframe" }
+        if startKeyframe != nil {
+            gap = "the replay starts at a keyframe"
+            twin?.gap = gap
+        }
         var isFirst = true
         while !isEnded {
             let next: TraceEvent?
@@ -77,6 +85,9 @@ final class ReplayRun {
     private var here: ReplayProgress { ReplayProgress(stepsDone: position &- report.firstStep, step: position) }
 
     private func execute(_ event: TraceEvent) throws(ReplayError) {
+        if let twin, !twin.isEnded {
+            try twin.execute(event)
+        }
         machine.step = position
         switch event {
         case .step(let step):
@@ -119,6 +130,7 @@ extension ReplayRun {
             return
         }
         if machine.hypervisorMSRs != nil { return try executeAsHypervisor(step) }
+        if step.isFoundByRegisters(machine.findsPlacesByRegisters) { return try executeUncounted(step) }
         let countsInstructions = reader.header.capability.countsInstructions
         if !countsInstructions, !step.failed, step.kind == .entered, step.exit.reason.isAsynchronous {
             gap = "a run ended without an exit, where only the hypervisor knows"
@@ -185,14 +197,30 @@ extension ReplayRun {
         case .differs(let field): return try report(step, at: position, [field])
         case .asks(let isWrite, let gpa): return try executeAsPart(step, isWrite: isWrite, gpa: gpa)
         }
-        if isEnded { return }
-        let outcome = try machine.runAsHypervisor(step)
+        if !isEnded { try executeUncounted(step) }
+    }
+
+    /// A run whose instructions nobody counted.
+    private func executeUncounted(_ step: Step) throws(ReplayError) {
+        if step.exit.reason.isPlacedByRegisters, !backend.capability.countsInstructions { return try skip(step) }
+        let outcome = try machine.run(step)
         report.totals.instructions &+= outcome.retired ?? 0
         guard HypervisorComparison.exitsAgree(step.exit.reason, outcome.exit.reason) else {
             let fields = ExitFields.compare(step.exit, outcome.exit)
             return try report(step, at: position, fields + comparison(step, outcome.state), outcome)
         }
         try compare(step, with: outcome.state, outcome)
+    }
+
+    /// Goes on where the step ended, which another backend found.
+    private func skip(_ step: Step) throws(ReplayError) {
+        guard let twin, !twin.isEnded, twin.gap == nil else {
+            let reason = "a run ended without an exit, at a place that was not found"
+            gap = reason
+            return report.count(.unverifiable, because: reason)
+        }
+        try machine.follow(twin.machine, vcpu: step.vcpu)
+        report.totals.notRun += 1
     }
 
     /// Holds the instructions against their answers that no run follows.
@@ -294,7 +322,7 @@ extension ReplayRun {
 extension ReplayRun {
     private func execute(_ keyframe: Keyframe) throws(ReplayError) {
         let index = reader.keyframes.first { $0.stepCount == keyframe.stepCount }.map { Int($0.index) }
-        // A hypervisor's recording has no keyframe to begin at.
+        // A trace of a client of KVM has no keyframe to begin at.
         if gap != nil, machine.hypervisorMSRs != nil { return }
         if gap != nil {
             try machine.load(keyframe, from: reader)

@@ -41,6 +41,9 @@ public struct TraceHeader: Equatable, Sendable {
         public static let msrPrefix = "msr-"
         /// Key of AF as shifts leave it on the recording's processor: 0 or 1.
         public static let auxiliaryAfterShift = "af-after-shift"
+        /// Key of whether the recording's hypervisor finishes the instruction that exited by itself, at the next entry:
+        /// 1, or left out.
+        public static let finishesInstructions = "finishes-instructions"
 
         public var key: String
         public var value: String
@@ -64,9 +67,15 @@ public struct TraceHeader: Equatable, Sendable {
         parameters.contains { $0.key == Parameter.auxiliaryAfterShift && $0.value == "1" }
     }
 
+    /// Whether the trace was recorded between a client and KVM itself: exits are KVM's, in the middle of instructions.
+    public var finishesInstructions: Bool {
+        isOfHypervisor && backendName == Self.kvm
+            && parameters.contains { $0.key == Parameter.finishesInstructions && $0.value == "1" }
+    }
+
     /// What the hypervisor answered to RDMSR by itself when the recording began; nil where MSRs are the VMM's.
     public var hypervisorMSRs: [UInt32: UInt64]? {
-        guard isOfHypervisor, backendName == Self.kvm else { return nil }
+        guard finishesInstructions else { return nil }
         var result: [UInt32: UInt64] = [:]
         for parameter in parameters where parameter.key.hasPrefix(Parameter.msrPrefix) {
             guard let msr = UInt32(parameter.key.dropFirst(Parameter.msrPrefix.count), radix: 16),

@@ -54,6 +54,7 @@ struct KVMImporter {
             let key = TraceHeader.Parameter.auxiliaryAfterShift
             parameters.insert(.init(key: key, value: auxiliaryAfterShift ? "1" : "0"), at: 0)
         }
+        parameters.insert(.init(key: TraceHeader.Parameter.finishesInstructions, value: "1"), at: 0)
         return TraceHeader(
             tool: "vmtrace", backendName: TraceHeader.kvm, capability: Capability(countsInstructions: false),
             processorModel: TraceHeader.hostProcessor, cpuidTable: cpuid, level: level,

@@ -47,7 +47,9 @@ public final class Recorder {
     public init(_ writer: any TraceSink, of backend: any Backend, options: RecorderOptions = RecorderOptions()) {
         self.writer = writer
         self.options = options
-        grade_ = TraceGrade(level: options.level, countsInstructions: backend.capability.countsInstructions)
+        // What a host's processor ran is found again by its registers.
+        let finds = backend.capability.countsInstructions || backend.processorModel == TraceHeader.hostProcessor
+        grade_ = TraceGrade(level: options.level, countsInstructions: finds)
         traced = TracedBackend(backend)
         traced.recorder = self
     }

@@ -19,7 +19,8 @@ func makeBackend(
             throw PlainTrouble(sentence: "the processor of --backend kvm is the host's: leave --cpu \(model) out")
         }
         if fault != nil { throw PlainTrouble(sentence: "KVM makes no deliberate errors: use --backend soft") }
-        return try KVMBackend(cpuidTable: SoftBackend().cpuidTable)
+        let recorded = recording?.cpuidTable ?? []
+        return try KVMBackend(cpuidTable: recorded.isEmpty ? SoftBackend().cpuidTable : recorded)
     case .soft:
         let models = ProcessorModel.all
         let presented = recording.flatMap { header in

@@ -22,6 +22,9 @@ func text(of report: ReplayReport) -> String {
             "  steps \(grouped(report.firstStep)) to \(grouped(report.endStep - min(1, report.endStep))),"
                 + " \(counted(totals.instructions, "instruction"))")
     }
+    if totals.notRun > 0 {
+        lines.append("  not run on this backend, which cannot find where they ended: \(counted(totals.notRun, "step"))")
+    }
     if totals.keyframesEqual + totals.keyframesDifferent > 0 {
         lines.append(
             "  keyframes: \(grouped(totals.keyframesEqual)) equal, \(grouped(totals.keyframesDifferent)) different;"

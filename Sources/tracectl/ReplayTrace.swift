@@ -73,7 +73,7 @@ struct ReplayTrace: ParsableCommand {
             options.to = to.map { $0 == .max ? $0 : $0 + 1 }
             let model = reader.header.isOfHypervisor ? nil : reader.header.processorModel
             let subject = try makeBackend(backend, model: model, recording: reader.header, fault: fault)
-            let reference = try makeBackend(backend, model: model, recording: reader.header, fault: nil)
+            let reference = try makeBackend(.soft, model: model, recording: reader.header, fault: nil)
             let end = try reader.stepEnd()
             if let to, to >= end { warnOfEnd("--to", trace.text, end: end) }
             var progress = Progress()

@@ -49,16 +49,25 @@ import Tracer
         #expect(report.divergence?.differingFields.map(\.name) == ["rbx"])
     }
 
-    @Test func `from a run that ended without an exit on, nothing can be said`() throws {
+    @Test func `a run that ended without an exit is found by its registers`() throws {
         let trace = try RecordedTrace { client in
             client.budgets = [nil, nil, nil, nil, 3]
             try client.run(20)
         }
         let report = try replay(trace)
+        #expect(report.totals.identical == 20)
+        #expect(report.isClean)
+    }
+
+    @Test func `registers that no place of the replay has are a divergence`() throws {
+        let trace = try RecordedTrace { client in
+            client.budgets = [nil, nil, nil, nil, 3]
+            try client.run(20)
+        }
+        let report = try replay(trace) { step in
+            if step.exit.reason == .none { step.state[.rbx] ^= 1 }
+        }
         #expect(report.totals.identical == 4)
-        #expect(report.totals.unverifiable == 16)
-        #expect(report.divergence == nil)
-        #expect(!report.isClean)
-        #expect(report.reasons.count == 1)
+        #expect(report.divergence?.step == 4)
     }
 }

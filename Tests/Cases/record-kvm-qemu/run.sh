@@ -27,6 +27,10 @@ for image in "$GUESTS/bootdisk.bin" "$ROOT/Tests/Interposer/busmaster.bin"; do
     echo "status $?"
     head -n 1 replay.txt
     sed -n 's/^  identical [0-9,]*, explained [0-9,]*, /  /p' replay.txt
+    echo "on KVM:"
+    tracectl replay --backend kvm "$guest-replay.vmtrace" >replay-kvm.txt
+    echo "status $?"
+    head -n 1 replay-kvm.txt | sed 's/all [0-9,]* steps/all steps/'
 done
 echo "== a fault of the backend is found"
 tracectl replay busmaster-replay.vmtrace --fault adc-carry >fault.txt
