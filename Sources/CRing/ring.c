@@ -282,20 +282,40 @@ bool ring_reader_open(struct ring_reader *reader, void *memory, uint64_t bytes) 
     for (uint32_t lane = 0; lane < reader->lane_count; lane++) {
         // A record begins at a multiple of 8, whatever a client has written there.
         uint64_t position = atomic_load_explicit(WORD(lane_of(memory, lane)->read), memory_order_relaxed);
-        reader->position[lane] = position & ~UINT64_C(7);
+        reader->position[lane] = reader->kept_from[lane] = position & ~UINT64_C(7);
     }
     return true;
 }
 
-/// Marks `bytes` as taken over, then zeroes them, then gives them back.
-static void give_back(struct ring_reader *reader, uint32_t lane, uint8_t *start, uint64_t bytes) {
+/// Marks what was read as taken over, then zeroes it, then gives it back.
+static void give_back(struct ring_reader *reader, uint32_t lane) {
     struct ring_lane *control = lane_of(reader->memory, lane);
-    reader->position[lane] += bytes;
+    uint8_t *data = (uint8_t *)reader->memory + reader->data_offset + lane * reader->lane_bytes;
+    uint64_t from = reader->kept_from[lane], position = reader->position[lane];
+    reader->kept_from[lane] = position;
     // release: a reader after a crash must not find zeros behind an old `read`.
-    atomic_store_explicit(WORD(control->read), reader->position[lane], memory_order_release);
-    memset(start, 0, bytes);
+    atomic_store_explicit(WORD(control->read), position, memory_order_release);
+    while (from != position) {
+        uint64_t place = from & (reader->lane_bytes - 1);
+        uint64_t bytes = position - from < reader->lane_bytes - place ? position - from : reader->lane_bytes - place;
+        memset(data + place, 0, bytes);
+        from += bytes;
+    }
     // release: the zeros come before the room. Pairs with reserve.
-    atomic_store_explicit(WORD(control->freed), reader->position[lane], memory_order_release);
+    atomic_store_explicit(WORD(control->freed), position, memory_order_release);
+}
+
+static void pass(struct ring_reader *reader, uint32_t lane, uint64_t bytes) {
+    reader->position[lane] += bytes;
+    bool has_room = reader->position[lane] - reader->kept_from[lane] < reader->lane_bytes / 2;
+    if (!reader->keeps || !has_room) give_back(reader, lane);
+}
+
+void ring_keep(struct ring_reader *reader, bool keeps) {
+    if (reader->keeps && !keeps) {
+        for (uint32_t lane = 0; lane < reader->lane_count; lane++) give_back(reader, lane);
+    }
+    reader->keeps = keeps;
 }
 
 const struct ring_record *ring_next(struct ring_reader *reader, uint32_t lane, bool *is_damaged) {
@@ -314,7 +334,7 @@ const struct ring_record *ring_next(struct ring_reader *reader, uint32_t lane, b
         if (kind == RING_KIND_PAD) {
             if (bytes != reader->lane_bytes - place) return NULL;
             *is_damaged = false;
-            give_back(reader, lane, start, bytes);
+            pass(reader, lane, bytes);
             continue;
         }
         struct ring_record *record = (struct ring_record *)(void *)start;
@@ -348,7 +368,7 @@ void ring_release(struct ring_reader *reader, uint32_t lane, const struct ring_r
     uint64_t room = reader->lane_bytes - (uint64_t)(reader->position[lane] & (reader->lane_bytes - 1));
     // Read again: the client may have changed it since ring_next checked it.
     uint64_t bytes = ring_record_bytes(record);
-    give_back(reader, lane, start, bytes <= room && bytes % 8 == 0 ? bytes : room);
+    pass(reader, lane, bytes <= room && bytes % 8 == 0 ? bytes : room);
 }
 
 void ring_beat(void *memory) {

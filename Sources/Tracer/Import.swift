@@ -44,10 +44,21 @@ public final class RingDrain {
     /// - Throws: the trace then ends where it is; ``RecordRing/turnOff()`` lets the client go on.
     public func step() throws(ImportError) -> Bool {
         ring.beat()
-        let count = try ring.drain(
-            atMost: 4096, isBlocked: idlePolls > 20, eventCount: { importer.eventCount }, importer.take)
+        var count = 0
+        // Until the trace has a header it is in nobody's hands but ours, which a kill empties.
+        ring.keep(importer.sink == nil)
+        while importer.sink == nil, try drain(atMost: 1) > 0 { count += 1 }
+        if importer.sink != nil {
+            ring.keep(false)
+            count += try drain(atMost: 4096)
+        }
         idlePolls = count == 0 ? idlePolls + 1 : 0
         return count > 0
+    }
+
+    private func drain(atMost count: Int) throws(ImportError) -> Int {
+        try ring.drain(
+            atMost: count, isBlocked: idlePolls > 20, eventCount: { importer.eventCount }, importer.take)
     }
 
     /// Takes over the rest once the client has ended, and closes the trace.

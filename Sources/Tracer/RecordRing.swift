@@ -157,6 +157,9 @@ public import TraceFile
 
     // MARK: - Records
 
+    /// Whether what is read stays in the ring for a while, since no trace holds it yet.
+    func keep(_ keeps: Bool) { unsafe ring_keep(reader, keeps) }
+
     /// Gives the records that are there to `body`, in order; each is given back to the writers once `body` is through
     /// with it, so that a drainer that is killed loses none.
     ///

@@ -102,6 +102,36 @@ private final class RingFile {
         }
     }
 
+    @Test func `what a killed drainer had read before its trace had a header is in the ring still`() throws {
+        let told = try told()
+        let file = try RingFile(laneBytes: 65536)
+        do {
+            let drain = RingDrain(file.ring, to: .file(file.trace.path))
+            try file.write(told, 0..<1)
+            #expect(try drain.step())
+            #expect(try !drain.step())
+            #expect(!drain.hasTrace)
+            try file.write(told, 1..<told.starts.count)
+        }
+        var sequences: [UInt64] = []
+        try RecordRing(leftAt: file.path).drainRest(eventCount: { 0 }, missing: { _ in }) { sequences.append($0.sequence) }
+        #expect(sequences == Array(0..<UInt64(told.starts.count)))
+        _ = try importLeftover(ring: FilePath(file.path), to: .file(file.trace.path))
+        #expect(try !file.trace.read().events.isEmpty)
+    }
+
+    @Test func `a ring whose trace gets no header goes on taking records`() throws {
+        let told = try told()
+        let file = try RingFile(laneBytes: 16384)
+        let drain = RingDrain(file.ring, to: .file(file.trace.path))
+        // More than the lane has room for, and nothing that could begin a trace.
+        for _ in 0..<1000 {
+            try file.write(told, 0..<1)
+            #expect(try drain.step())
+        }
+        #expect(!drain.hasTrace)
+    }
+
     private func read(_ path: String) throws(ImportError) {
         let importer = RecordImporter { _ in EventCounter() }
         try RecordRing(leftAt: path).drainRest(

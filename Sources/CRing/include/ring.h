@@ -198,10 +198,12 @@ bool ring_claim(void *memory, uint32_t pid);
 struct ring_reader {
     void *memory;
     uint32_t lane_count;
-    uint32_t reserved;
+    uint32_t keeps;
     uint64_t lane_bytes;
     uint64_t data_offset;
     uint64_t position[RING_LANES_MAX];
+    // What stands between is read and not given back yet.
+    uint64_t kept_from[RING_LANES_MAX];
 };
 
 /// Begins at each lane's `read`. Returns false where `memory` holds no ring of this version that fits into `bytes`.
@@ -221,6 +223,10 @@ void ring_release_next(struct ring_reader *reader, uint32_t lane);
 
 /// Gives the bytes of `record`, which ring_next returned for this lane, back to the writers.
 void ring_release(struct ring_reader *reader, uint32_t lane, const struct ring_record *record);
+
+/// Whether records that are released from now on stay in their lanes, for those who come after a crash, as long as
+/// half of the lane is free; false gives back what was kept.
+void ring_keep(struct ring_reader *reader, bool keeps);
 
 void ring_beat(void *memory);
 
