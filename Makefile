@@ -22,7 +22,7 @@ demo: deps ## records firmware booting a disk, replays it, then catches a faulty
 test: ## all tests; the last lines are the skips by name and the counts
 	Scripts/test.sh
 
-soak: ## the long runs; durations: ORACLE_SECONDS KILL_ROUNDS CLIENT_KILL_ROUNDS FLIP_ROUNDS FUZZ_RUNS
+soak: ## the long runs; durations: ORACLE_SECONDS KILL_ROUNDS CLIENT_KILL_ROUNDS QEMU_KILL_ROUNDS FLIP_ROUNDS FUZZ_RUNS
 	Scripts/soak.sh
 
 bench: ## the figures of Benchmarks/README.md, as ratios measured side by side

@@ -1,14 +1,21 @@
 #!/usr/bin/env bash
-# Kills recorded clients of libnvmm, their drainer, or both, with SIGKILL at random moments. Every trace must be
+# Kills recorded clients of libnvmm or /dev/kvm, their drainer, or both, with SIGKILL at random moments. Every trace must be
 # readable to its last complete record and replay without a difference, and a client whose drainer died must go on.
 # Usage: Scripts/kill_clients.sh TRACECTL CLIENT ROUNDS [SEED]
 # CLIENT takes a number of exits (Tests/Interposer/io_client.c); LD_LIBRARY_PATH leads it to its libnvmm.
+#   EXITS (150000)          that number
+#   LAST_LINE (N exits)     what a client that came to its end has printed
+#   LAST_STATUS (0)         and its status then
+#   SPAN (300)              milliseconds within which somebody is killed
 set -euo pipefail
 tracectl=$1
 client=$2
 rounds=$3
 RANDOM=${4:-1}
 exits=${EXITS:-150000}
+last_line=${LAST_LINE:-$exits exits}
+last_status=${LAST_STATUS:-0}
+span=${SPAN:-300}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 bad=0
@@ -23,8 +30,9 @@ for ((round = 1; round <= rounds; round++)); do
     rm -f "$work"/*
     victims=(client drainer both)
     victim=${victims[round % 3]}
-    # 0 to 0.3 s: from before the header to long past the first full ring.
-    pause=$(printf '0.%03d' $((RANDOM % 300)))
+    # From before the header to long past the first full ring.
+    pause=$((RANDOM % span))
+    pause=$(printf '%d.%03d' $((pause / 1000)) $((pause % 1000)))
     "$tracectl" record -o "$work/a.vmtrace" -- "$client" "$exits" >"$work/client.txt" 2>"$work/record.txt" &
     drainer=$!
     sleep "$pause"
@@ -42,7 +50,7 @@ for ((round = 1; round <= rounds; round++)); do
             [ -d "/proc/$child" ] || break
             sleep 0.1
         done
-        grep -q "^$exits exits$" "$work/client.txt" || fail "the client did not go on to its end"
+        tr -d '\r' <"$work/client.txt" | grep -q "^$last_line$" || fail "the client did not go on to its end"
     fi
     whole=$work/a.vmtrace
     if compgen -G "$work/a.vmtrace.open.*" >/dev/null; then
@@ -59,7 +67,7 @@ for ((round = 1; round <= rounds; round++)); do
         fi
     fi
     # A signal that ended the client is the status, or it had ended before.
-    [ "$victim" != client ] || [ "$status" -eq 137 ] || [ "$status" -eq 0 ] || fail "status $status"
+    [ "$victim" != client ] || [ "$status" -eq 137 ] || [ "$status" -eq "$last_status" ] || fail "status $status"
     if ! "$tracectl" verify "$whole" >"$work/verify.txt" 2>&1; then
         fail "does not verify"
     elif [ "$("$tracectl" info "$whole" --json | sed -n 's/.*"stepCount" : \([0-9]*\).*/\1/p' | head -n 1)" = 0 ]; then

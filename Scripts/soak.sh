@@ -3,6 +3,7 @@
 #   ORACLE_SECONDS (3600)  random instructions against the oracles
 #   KILL_ROUNDS (500)      recordings killed at a random moment and repaired
 #   CLIENT_KILL_ROUNDS (500)  clients of libnvmm, their drainer, or both, killed at a random moment
+#   QEMU_KILL_ROUNDS (200)  QEMU on KVM, its drainer, or both, killed at a random moment; needs /dev/kvm
 #   FLIP_ROUNDS (10000)    random bit flips of a SeaBIOS trace, each verified
 #   FUZZ_RUNS (1000000)     inputs for the reader's fuzzer
 #   SEED (random)          printed, to repeat a run
@@ -12,6 +13,7 @@ export SWIFT_BACKTRACE=enable=no
 oracle_seconds=${ORACLE_SECONDS:-3600}
 kill_rounds=${KILL_ROUNDS:-500}
 client_kill_rounds=${CLIENT_KILL_ROUNDS:-500}
+qemu_kill_rounds=${QEMU_KILL_ROUNDS:-200}
 flip_rounds=${FLIP_ROUNDS:-10000}
 fuzz_runs=${FUZZ_RUNS:-1000000}
 seed=${SEED:-$RANDOM}
@@ -40,6 +42,21 @@ BUILT=$PWD/.build/release Scripts/install.sh "$work/prefix" >/dev/null
 cc -std=c11 -O1 Tests/Interposer/io_client.c -I "$work/prefix/include" -L "$work/prefix/lib" -lnvmm -o "$work/io_client"
 LD_LIBRARY_PATH=$work/prefix/lib NVMM_RUNTIME_DIR=$work/runtime \
     Scripts/kill_clients.sh "$tracectl" "$work/io_client" "$client_kill_rounds" "$seed" || failures=$((failures + 1))
+
+echo "== killed QEMU on KVM, $qemu_kill_rounds rounds"
+if [ -r /dev/kvm ] && [ -w /dev/kvm ] && [ -n "$(command -v qemu-system-x86_64)" ]; then
+    cp "$disk" "$work/disk.img"
+    cat >"$work/qemu" <<END
+#!/bin/sh
+exec qemu-system-x86_64 -accel kvm -m 64 -display none -vga none -net none -monitor none -serial stdio \
+    -device isa-debug-exit,iobase=0xf4 -drive file=$work/disk.img,format=raw,if=ide,snapshot=on 2>/dev/null
+END
+    chmod +x "$work/qemu"
+    SPAN=6000 LAST_LINE='on the serial port' LAST_STATUS=1 \
+        Scripts/kill_clients.sh "$tracectl" "$work/qemu" "$qemu_kill_rounds" "$seed" || failures=$((failures + 1))
+else
+    echo "skipped: needs /dev/kvm and qemu-system-x86_64"
+fi
 
 echo "== random bit flips, $flip_rounds rounds"
 "$tracectl" record --firmware "$firmware" --disk "$disk" -o "$work/whole.vmtrace" >/dev/null
