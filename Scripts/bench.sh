@@ -20,3 +20,6 @@ swift build -c release -Xswiftc -enable-testing --product nvmm
 swift build -c release -Xswiftc -enable-testing --product vmtrace
 swift build -c release -Xswiftc -enable-testing --product tracectl
 Benchmarks/preload.sh "$PWD/.build/release/tracectl" $quick
+echo
+echo "recording clients of /dev/kvm:"
+Benchmarks/kvm.sh "$PWD/.build/release/tracectl" $quick
