@@ -61,7 +61,12 @@ static void take_kick(int signal) {
     if (run != NULL) run->immediate_exit = 1;
 }
 
+static pthread_key_t timers;
+
+static void delete_timer(void *mine) { timer_delete(*(timer_t *)mine); }
+
 static void install_handler(void) {
+    pthread_key_create(&timers, delete_timer);
     struct sigaction action = {.sa_handler = take_kick};
     sigemptyset(&action.sa_mask);
     sigaction(kick_signal(), &action, NULL);
@@ -91,6 +96,7 @@ static bool arm(uint64_t nanoseconds) {
         event._sigev_un._tid = this_thread();
         if (timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &timer) != 0) return false;
         has_timer = true;
+        pthread_setspecific(timers, &timer);
     }
     uint64_t time = now(), wanted = time + nanoseconds;
     if (wanted < time) wanted = UINT64_MAX;

@@ -23,8 +23,12 @@ public final class KVMBackend: Backend {
 
         /// - Parameter cpuidTable: what guests are to see. ``cpuidTable`` is what they do see, which is asked of one:
         ///   not every KVM shows what it was told.
-        public init(cpuidTable: [CPUIDEntry], path: String = devicePath) throws(KVMError) {
-            let system = try KVMSystem(path: path)
+        public convenience init(cpuidTable: [CPUIDEntry], path: String = devicePath) throws(KVMError) {
+            try self.init(cpuidTable: cpuidTable, path: path, faults: nil)
+        }
+
+        init(cpuidTable: [CPUIDEntry], path: String, faults: KVMFaults?) throws(KVMError) {
+            let system = try KVMSystem(path: path, faults: faults)
             self.system = system
             wantedTable = cpuidTable
             do {

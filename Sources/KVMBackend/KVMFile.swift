@@ -63,23 +63,31 @@
         }
     }
 
+    /// Calls that fail as the host's kernel might, with their error numbers: for tests of what then happens.
+    final class KVMFaults {
+        var errors: [KVMCall: Int32] = [:]
+    }
+
     /// A file descriptor of /dev/kvm, of a VM or of a VCPU.
     final class KVMFile {
         let descriptor: Int32
-        #if DEBUG
-            /// Calls that fail as the host's kernel might, for tests of what then happens.
-            nonisolated(unsafe) static var failing: [KVMCall: Int32] = [:]
-        #endif
+        private let faults: KVMFaults?
 
-        init(_ descriptor: Int32) { self.descriptor = descriptor }
+        init(_ descriptor: Int32, faults: KVMFaults?) {
+            self.descriptor = descriptor
+            self.faults = faults
+        }
         deinit { close(descriptor) }
+
+        /// A descriptor that a call of this one made.
+        func made(_ call: KVMCall, _ argument: UInt64 = 0) throws(KVMRefusal) -> KVMFile {
+            KVMFile(try self.call(call, argument), faults: faults)
+        }
 
         /// - Parameter argument: a number; structures go through ``call(_:with:)``.
         /// - Returns: what the call gave, 0 or more.
         @discardableResult func call(_ call: KVMCall, _ argument: UInt64 = 0) throws(KVMRefusal) -> Int32 {
-            #if DEBUG
-                if let errno = unsafe Self.failing[call] { throw KVMRefusal(call: call, errno: errno) }
-            #endif
+            if let errno = faults?.errors[call] { throw KVMRefusal(call: call, errno: errno) }
             let result = ckvm_ioctl(descriptor, call.request, argument)
             guard result >= 0 else { throw KVMRefusal(call: call, errno: -result) }
             return result

@@ -13,6 +13,8 @@
         private let system: KVMSystem
         private let vcpusMax: UInt32
         private var vcpus: [UInt32: KVMVCPU] = [:]
+        /// VCPUs that are none of NVMM's any more: to KVM they exist as long as the machine.
+        private var spares: [UInt32: KVMVCPUFile] = [:]
         private let start = monotonicNanoseconds()
         private var advances: UInt64 = 0
 
@@ -33,17 +35,25 @@
             guard id < vcpusMax else { throw .vcpuOutOfRange(id: id) }
             guard vcpus[id] == nil else { throw .vcpuExists(id: id) }
             do throws(KVMRefusal) {
-                let vcpu = try KVMVCPU(
-                    id: id, machine: self,
-                    file: KVMVCPUFile(try file.createVCPU(id: id), runByteCount: system.runByteCount))
+                let vcpuFile = try spareVCPU(id)
+                let vcpu = try KVMVCPU(id: id, machine: self, file: vcpuFile)
+                spares[id] = nil
                 vcpus[id] = vcpu
                 return vcpu
             } catch { throw MachineError(error) }
         }
 
+        private func spareVCPU(_ id: UInt32) throws(KVMRefusal) -> KVMVCPUFile {
+            if let spare = spares[id] { return spare }
+            let made = try KVMVCPUFile(try file.createVCPU(id: id), runByteCount: system.runByteCount)
+            spares[id] = made
+            return made
+        }
+
         func destroyVCPU(id: UInt32) throws(MachineError) {
             guard let vcpu = vcpus.removeValue(forKey: id) else { throw .noSuchVCPU(id: id) }
             vcpu.isDestroyed = true
+            spares[id] = vcpu.file
         }
 
         // MARK: Memory

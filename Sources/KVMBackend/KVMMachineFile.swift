@@ -17,7 +17,7 @@
             try exitOnForeignMSRs()
         }
 
-        func createVCPU(id: UInt32) throws(KVMRefusal) -> KVMFile { KVMFile(try file.call(.createVCPU, UInt64(id))) }
+        func createVCPU(id: UInt32) throws(KVMRefusal) -> KVMFile { try file.made(.createVCPU, UInt64(id)) }
 
         // MARK: Memory
 

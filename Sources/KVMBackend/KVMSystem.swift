@@ -10,10 +10,10 @@
         /// Bytes of a VCPU's `struct kvm_run` and what follows it.
         let runByteCount: Int
 
-        init(path: String) throws(KVMError) {
+        init(path: String, faults: KVMFaults?) throws(KVMError) {
             let descriptor = unsafe open(path, O_RDWR | O_CLOEXEC)
             guard descriptor >= 0 else { throw .cannotOpen(path: path, errno: errno) }
-            file = KVMFile(descriptor)
+            file = KVMFile(descriptor, faults: faults)
             do throws(KVMRefusal) {
                 runByteCount = Int(try file.call(.getRunByteCount))
             } catch { throw .refused(call: error.call.rawValue, errno: error.errno) }
@@ -39,6 +39,6 @@
             }
         }
 
-        func createMachine() throws(KVMRefusal) -> KVMFile { KVMFile(try file.call(.createMachine)) }
+        func createMachine() throws(KVMRefusal) -> KVMFile { try file.made(.createMachine) }
     }
 #endif

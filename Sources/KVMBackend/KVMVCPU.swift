@@ -27,7 +27,7 @@
             self.machine = machine
             self.file = file
             cpuid = CPUIDConfiguration(table: machine.cpuidTable, vcpu: id)
-            try file.set(.setCPUID, cpuid.structure)
+            try file.setCPUID(cpuid.structure)
             // An entry that executes nothing shows the registers that KVM starts with.
             _ = file.run(nanoseconds: 0)
             registers = file.registers
@@ -48,7 +48,7 @@
             }
             var changed = cpuid
             try changed.set(rule, leaf: leaf)
-            do throws(KVMRefusal) { try file.set(.setCPUID, changed.structure) } catch { throw VCPUError(error) }
+            do throws(KVMRefusal) { try file.setCPUID(changed.structure) } catch { throw VCPUError(error) }
             cpuid = changed
         }
 
@@ -63,11 +63,13 @@
                 commPage.stop = false
                 return RunResult(exit: VCPUExit(reason: .stopped), kind: .returnedEarly, retired: nil)
             }
-            let commit = commPage.stateCommit
+            // What the host refuses stays committed.
+            do throws(KVMRefusal) { try install(commPage.stateCommit, from: commPage.state) } catch {
+                throw VCPUError(error)
+            }
             commPage.stateCommit = []
             commPage.stateWanted = []
             commPage.stateCached = []
-            do throws(KVMRefusal) { try install(commit, from: commPage.state) } catch { throw VCPUError(error) }
             var consumed: VCPUEvent?
             if commPage.takeEventCommit() {
                 let event = commPage.event

@@ -11,6 +11,7 @@
         private let run: UnsafeMutablePointer<kvm_run>
         private let byteCount: Int
         private let runner: UnsafeMutablePointer<ckvm_runner>
+        private var cpuid: [UInt8] = []
 
         init(_ file: KVMFile, runByteCount: Int) throws(KVMRefusal) {
             self.file = file
@@ -103,6 +104,14 @@
         }
 
         // MARK: What takes a call
+
+        /// KVM takes no other table once the VCPU has run; the same one needs no call.
+        func setCPUID(_ table: ckvm_cpuid) throws(KVMRefusal) {
+            let bytes = unsafe withUnsafeBytes(of: table) { unsafe [UInt8]($0) }
+            guard bytes != cpuid else { return }
+            try set(.setCPUID, table)
+            cpuid = bytes
+        }
 
         func get<Structure>(_ call: KVMCall, into structure: inout Structure) throws(KVMRefusal) {
             try file.call(call, with: &structure)

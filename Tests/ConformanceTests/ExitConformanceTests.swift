@@ -143,4 +143,18 @@ import Testing
         #expect(exit.state.rflags & 0x401 == 0x401)
         #expect(exit.state.rflags == guest[.rflags])
     }
+
+    @Test(arguments: BackendUnderTest.available)
+    func `a mask of CPUID shows in the guest, and a contradictory one is refused`(backend: BackendUnderTest) throws {
+        let guest = try backend.protectedGuest()
+        let set = CPUIDRegisters(ebx: 0x0000_5A00)
+        try guest.vcpu.configure(.cpuid(leaf: 0x4000_0010, .mask(set: set, delete: CPUIDRegisters(eax: .max))))
+        #expect(throws: VCPUError.contradictoryCPUIDMask(leaf: 7)) {
+            try guest.vcpu.configure(.cpuid(leaf: 7, .mask(set: set, delete: set)))
+        }
+        // mov eax, 0x40000010; cpuid; hlt
+        #expect(try backend.run(guest, [0xB8, 0x10, 0, 0, 0x40, 0x0F, 0xA2, 0xF4]).reason == .halted)
+        #expect(guest[.rax] == 0)
+        #expect(guest[.rbx] == 0x5A00)
+    }
 }

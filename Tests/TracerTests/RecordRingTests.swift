@@ -114,7 +114,8 @@ private final class RingFile {
             try file.write(told, 1..<told.starts.count)
         }
         var sequences: [UInt64] = []
-        try RecordRing(leftAt: file.path).drainRest(eventCount: { 0 }, missing: { _ in }) { sequences.append($0.sequence) }
+        let left = try RecordRing(leftAt: file.path)
+        try left.drainRest(eventCount: { 0 }, missing: { _ in }) { sequences.append($0.sequence) }
         #expect(sequences == Array(0..<UInt64(told.starts.count)))
         _ = try importLeftover(ring: FilePath(file.path), to: .file(file.trace.path))
         #expect(try !file.trace.read().events.isEmpty)
