@@ -99,7 +99,7 @@
             for shortest in 0...15 as ClosedRange<UInt64> {
                 guard var found = instruction(shortest, endingIn: after, shown, making: access) else { continue }
                 var length = shortest
-                while shortest > 0, let longer = withPrefix(found, length, endingIn: after, shown, making: access) {
+                while shortest > 0, let longer = withPrefix(length, endingIn: after, shown, making: access) {
                     found = longer
                     length += 1
                 }
@@ -113,8 +113,7 @@
         /// The same instruction behind an override of a segment that makes no difference: 16-bit code is full of them,
         /// elsewhere the byte is rather the end of the instruction before.
         private func withPrefix(
-            _ found: FoundInstruction, _ length: UInt64, endingIn after: VCPUState, _ shown: kvm_sync_regs,
-            making access: GuestAccess
+            _ length: UInt64, endingIn after: VCPUState, _ shown: kvm_sync_regs, making access: GuestAccess
         ) -> FoundInstruction? {
             guard !after[.cs].attributes.contains(.defaultBig), !after[.cs].attributes.contains(.long),
                 let longer = instruction(length + 1, endingIn: after, shown, making: access),

@@ -98,14 +98,13 @@ extension ReplayMachine {
         let budget = Self.uncountedInstructionsMax
         var retired: UInt64 = 0
         // A backend that does not count ends runs by time, and its guest may never exit either.
-        var endedByTime = 0
+        let begin = machine.clock
         while true {
             var outcome = try run(step.vcpu, budget: budget)
             let isOver = outcome.retired == nil && outcome.exit.reason == .none
-            if isOver { endedByTime += 1 }
             retired &+= outcome.retired ?? 0
             outcome.retired = retired
-            guard retired < budget, endedByTime < Self.runsEndedByTimeMax,
+            guard retired < budget, !isOver || machine.clock &- begin < Self.uncountedTicksMax,
                 isOver || goesOn(outcome.exit.reason, of: step, vcpu)
             else { return outcome }
         }
@@ -134,16 +133,18 @@ extension ReplayMachine {
         }
         var retired: UInt64 = 0
         while retired < Self.searchedInstructionsMax {
-            let rip = outcome.state[.rip]
+            let before = outcome.state
             outcome = try run(step.vcpu, budget: 1)
             retired &+= outcome.retired ?? 0
             outcome.retired = retired
             if outcome.isPlace(of: step, but: vcpu.undefinedFlags) { return placed(outcome, step) }
-            if rip == step.state[.rip], outcome.state.isCountedDown {
+            if before[.rip] == step.state[.rip], outcome.state.isCountedDown {
                 var lastLook = outcome
-                lastLook.state[.rip] = rip
-                if lastLook.isPlace(of: step, but: vcpu.undefinedFlags) {
-                    try goBack(step.vcpu, to: rip)
+                lastLook.state[.rip] = before[.rip]
+                if lastLook.isPlace(of: step, but: vcpu.undefinedFlags),
+                    GuestCode(machine: machine).isRepeated(at: before)
+                {
+                    try goBack(step.vcpu, to: before[.rip])
                     return placed(lastLook, step)
                 }
             }
@@ -196,7 +197,8 @@ extension ReplayMachine {
 
     /// Where a guest that went another way is given up.
     private static let searchedInstructionsMax: UInt64 = 1 << 26
-    private static let runsEndedByTimeMax = 4096
+    /// Ticks of a clock that follows the host's: a minute.
+    private static let uncountedTicksMax: UInt64 = 60_000_000_000
 }
 
 extension Step {

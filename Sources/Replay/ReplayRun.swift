@@ -246,7 +246,9 @@ extension ReplayRun {
         var lastLook = state
         lastLook[.rip] = rip
         for claim in claims where !isEnded {
-            if state.isCountedDown, claim.step.state[.rip] == rip, try agrees(claim.step, lastLook) {
+            if state.isCountedDown, claim.step.state[.rip] == rip,
+                GuestCode(machine: machine.machine).isRepeated(at: lastLook), try agrees(claim.step, lastLook)
+            {
                 try machine.goBack(id, to: rip)
                 continue
             }

@@ -15,6 +15,10 @@ func makeBackend(
 ) throws -> any Backend {
     switch name {
     case .kvm:
+        if let recording, recording.backendName != TraceHeader.kvm {
+            throw PlainTrouble(
+                sentence: "was recorded on \(recording.backendName): replay it with --backend soft")
+        }
         if let model, model != KVMBackend.hostProcessor {
             throw PlainTrouble(sentence: "the processor of --backend kvm is the host's: leave --cpu \(model) out")
         }

@@ -7,7 +7,7 @@ for guest in "$GUESTS"/*.bin; do
     source "$CASES/guest-options.sh" "$name"
     options=${options#--max-instructions * }
     tracectl record $options -o soft.vmtrace >soft.txt 2>soft.err
-    timeout 60 tracectl record --backend kvm $options -o kvm.vmtrace >kvm.txt 2>kvm.err
+    timeout 60 tracectl record --backend kvm $options --keyframe-every 500 -o kvm.vmtrace >kvm.txt 2>kvm.err
     echo "$name: status $?"
     sed '/^recorded /,$d' soft.txt >soft.out
     sed '/^recorded /,$d' kvm.txt >kvm.out
@@ -18,9 +18,14 @@ for guest in "$GUESTS"/*.bin; do
     for backend in soft kvm; do
         tracectl replay --backend "$backend" kvm.vmtrace >replay.txt
         echo "  replay on $backend: status $?$(sed -n '1s/.*\(, .*\)/\1/p' replay.txt)"
+        if [ "$name" = bootdisk ]; then
+            tracectl replay --backend "$backend" --from 2100 kvm.vmtrace >replay.txt
+            echo "  from the middle: status $?$(sed -n '1s/.*\(, .*\)/\1/p' replay.txt)"
+        fi
     done
 done
 echo "== what KVM cannot do is said before it begins"
 tracectl record --backend kvm --cpu base-v1 --guest "$GUESTS/hello.bin" -o no.vmtrace
 tracectl record --backend kvm --max-instructions 5 --guest "$GUESTS/hello.bin" -o no.vmtrace
+tracectl replay --backend kvm soft.vmtrace
 test ! -e no.vmtrace

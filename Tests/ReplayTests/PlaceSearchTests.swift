@@ -1,0 +1,76 @@
+// Where a run ended that nobody counted: found by registers, though one instruction of a loop leaves them as they were.
+
+import Foundation
+import NVMM
+import Replay
+import SoftBackend
+import SystemPackage
+import TestSupport
+import Testing
+import TraceFile
+import Tracer
+
+@Suite struct PlaceSearchTests {
+    /// Records `code` in runs of so many instructions, takes the counts away, and replays.
+    private func replay(_ code: [UInt8], runsOf count: UInt64, rcx: UInt64) throws -> ReplayReport {
+        let folder = FileManager.default.temporaryDirectory.appending(path: "places-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let whole = FilePath(folder.appending(path: "whole.vmtrace").path)
+        let recorder = try Recorder(.file(whole), of: SoftBackend())
+        let guest = try GuestMachine(recorder.backend)
+        try guest.enterProtected()
+        try guest.write([UInt8](repeating: 0x5A, count: 0x200), at: GuestLayout.data)
+        guest.change { state in
+            state[.rax] = GuestLayout.data
+            state[.rdi] = GuestLayout.data
+            state[.rdx] = 0x200
+            state[.rcx] = rcx
+        }
+        try guest.write(code, at: GuestLayout.code)
+        while try guest.run(budget: count).reason == .none {}
+        try recorder.finish()
+
+        let uncounted = FilePath(folder.appending(path: "uncounted.vmtrace").path)
+        let reader = try TraceReader(path: whole)
+        var header = reader.header
+        header.capability.countsInstructions = false
+        header.processorModel = TraceHeader.hostProcessor
+        let writer = try TraceWriter(.file(uncounted), header: header)
+        let cursor = try reader.cursor()
+        while let event = try cursor.next() {
+            switch event {
+            case .step(var step):
+                (step.retired, step.clock) = (nil, 0)
+                try writer.append(.step(step))
+            case .keyframe(let keyframe):
+                for object in keyframe.objects {
+                    for reference in object.pages {
+                        let content = try reader.page(reference.content)
+                        _ = try unsafe writer.storePage(content.span.bytes)
+                    }
+                }
+                try writer.append(event)
+            default: try writer.append(event)
+            }
+        }
+        _ = try writer.finish()
+        return try Replayer(try TraceReader(path: uncounted), on: SoftBackend()).run()
+    }
+
+    @Test(arguments: [1, 2, 3, 4, 6, 7, 11] as [UInt64])
+    func `no iteration of a loop that stores is taken for another`(count: UInt64) throws {
+        // test edx, edx; jz +7; dec edx; mov byte [eax+edx], 0; jmp -11; hlt
+        let code: [UInt8] = [0x85, 0xD2, 0x74, 0x07, 0x4A, 0xC6, 0x04, 0x10, 0x00, 0xEB, 0xF5, 0xF4]
+        let report = try replay(code, runsOf: count, rcx: 0)
+        #expect(report.isClean)
+        #expect(report.totals.keyframesEqual > 0)
+    }
+
+    @Test(arguments: [1, 3, 64] as [UInt64])
+    func `the iterations of a repeated store are all done`(count: UInt64) throws {
+        let report = try replay([0xF3, 0xAA, 0xF4], runsOf: count, rcx: 0x1F0)  // rep stosb; hlt
+        #expect(report.isClean)
+        #expect(report.totals.keyframesEqual > 0)
+    }
+}
