@@ -149,6 +149,8 @@ public protocol VCPU: AnyObject {
     /// Bits of RFLAGS that the processor manuals leave undefined after what was executed: another processor may show
     /// them otherwise. 0 where the backend does not know.
     var undefinedFlags: UInt64 { get }
+    /// RIP of the last instruction that left such bits; of no meaning where ``undefinedFlags`` is 0.
+    var undefinedFlagsRIP: UInt64 { get }
 
     /// All architectural state, as `getState(.all)` would give it, without touching the comm page.
     func saveState() -> VCPUState
@@ -165,6 +167,7 @@ public protocol VCPU: AnyObject {
 extension VCPU {
     public func saveState(into state: inout VCPUState) { state = saveState() }
     public var undefinedFlags: UInt64 { 0 }
+    public var undefinedFlagsRIP: UInt64 { 0 }
 
     @discardableResult public func getState(_ flags: StateFlags) throws(VCPUError) -> CallCost {
         let missing = flags.subtracting(commPage.stateCached)

@@ -21,6 +21,8 @@ public struct ReplayReport: Encodable, Sendable {
     public var divergence: Divergence?
     /// Reasons of explained and unverifiable steps, with their counts, in the order of appearance.
     public var reasons: [Reason] = []
+    /// Instructions that explained steps are laid to, at most ``explainedInstructionsMax``, in the order of appearance.
+    public var explainedInstructions: [ExplainedInstruction] = []
     /// Steps before the last place where all memory and private state was compared and equal; nil: nowhere.
     public var memoryEqualAtStep: UInt64?
     /// The trace was ended properly. Otherwise what its writer had in flight is missing.
@@ -47,6 +49,30 @@ public struct ReplayReport: Encodable, Sendable {
         public var verdict: StepVerdict
         public var text: String
         public var stepCount: UInt64
+    }
+
+    /// An instruction after which the recording and the replay may differ, and do.
+    public struct ExplainedInstruction: Hashable, Encodable, Sendable {
+        /// With the first step that is explained by it.
+        public var place: InstructionPlace
+        /// As in ``Reason/text``.
+        public var reason: String
+        public var stepCount: UInt64
+    }
+
+    public static let explainedInstructionsMax = 1000
+
+    /// Counts a step that `place` explains.
+    mutating func count(explainedBy place: InstructionPlace, because text: String) {
+        count(.explained, because: text)
+        let known = explainedInstructions.firstIndex {
+            $0.place.rip == place.rip && $0.place.bytes == place.bytes && $0.reason == text
+        }
+        if let known {
+            explainedInstructions[known].stepCount += 1
+        } else if explainedInstructions.count < Self.explainedInstructionsMax {
+            explainedInstructions.append(ExplainedInstruction(place: place, reason: text, stepCount: 1))
+        }
     }
 
     /// Whether nothing is divergent or unverifiable.

@@ -280,12 +280,18 @@ extension ReplayRun {
             var state = state
             state[.rflags] = before.rflags
             if HypervisorComparison.statesAgree(step.state, state, step.coverage, but: undefined) {
-                report.count(.explained, because: "KVM shows the flags of a repeated instruction at its end")
+                report.count(
+                    explainedBy: GuestCode(machine: machine.machine).instruction(at: step.state, step: position),
+                    because: "KVM shows the flags of a repeated instruction at its end")
                 return true
             }
         }
         guard HypervisorComparison.statesAgree(step.state, state, step.coverage, but: undefined) else { return false }
-        report.count(.explained, because: "flags that the manual leaves undefined")
+        var place = state
+        place[.rip] = try machine.vcpu(step.vcpu).undefinedFlagsRIP
+        report.count(
+            explainedBy: GuestCode(machine: machine.machine).instruction(at: place, step: position),
+            because: "flags that the manual leaves undefined")
         try machine.adopt(flags: undefined, of: step)
         return true
     }

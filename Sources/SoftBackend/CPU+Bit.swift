@@ -28,6 +28,7 @@ extension CPU {
         _ i: borrowing DecodedInstruction, _ change: BitChange, _ type: T.Type
     ) throws(Interruption) {
         let byImmediate = i.form == .registerImmediate || i.form == .memoryImmediate
+        noteUndefinedFlags(of: i)
         if i.form == .registerRegister || i.form == .registerImmediate {
             // Shifts below wrap to the width, as the bit offset into a register does.
             let mask: T = 1 &<< (byImmediate ? T(truncatingIfNeeded: i.immediate) : read(i.register1))
@@ -84,6 +85,7 @@ extension CPU {
             ? read(i.register1, width: i.width) : try load(i.segment, effectiveAddress(i), width: i.width)
         status.setLogical(result: value)
         status.mark(undefined: RFLAGS.status & ~RFLAGS.zf)
+        noteUndefinedFlags(of: i)
         return value == 0 ? nil : value
     }
 

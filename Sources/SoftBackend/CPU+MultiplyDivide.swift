@@ -40,6 +40,7 @@ extension CPU {
         let product = a.multipliedFullWidth(by: b)
         let low = T(truncatingIfNeeded: product.low)
         writeAccumulator(high: product.high, low: low)
+        noteUndefinedFlags(of: i)
         setProduct(low: low, overflow: product.high != 0)
     }
 
@@ -74,6 +75,7 @@ extension CPU {
         let b = try factor(i, type)
         let product = signedProduct(read(0), b)
         writeAccumulator(high: product.high, low: product.low)
+        noteUndefinedFlags(of: i)
         setProduct(low: product.low, overflow: overflows(high: product.high, low: product.low))
     }
 
@@ -93,6 +95,7 @@ extension CPU {
         let source: T = i.form == .registerMemory ? try loadOperand(i) : read(i.register1)
         let product = signedProduct(isThree ? T(truncatingIfNeeded: i.immediate) : read(i.register0), source)
         write(i.register0, product.low)
+        noteUndefinedFlags(of: i)
         setProduct(low: product.low, overflow: overflows(high: product.high, low: product.low))
     }
 
@@ -121,6 +124,7 @@ extension CPU {
 
     @inline(never) mutating func div(_ i: borrowing DecodedInstruction) throws(Interruption) {
         defer { status.mark(undefined: RFLAGS.status) }
+        noteUndefinedFlags(of: i)
         switch i.width {
         case 0: try div(i, UInt8.self)
         case 1: try div(i, UInt16.self)
@@ -157,6 +161,7 @@ extension CPU {
 
     @inline(never) mutating func idiv(_ i: borrowing DecodedInstruction) throws(Interruption) {
         defer { status.mark(undefined: RFLAGS.status) }
+        noteUndefinedFlags(of: i)
         switch i.width {
         case 0: try idiv(i, UInt8.self)
         case 1: try idiv(i, UInt16.self)

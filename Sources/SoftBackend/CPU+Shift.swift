@@ -120,6 +120,7 @@ extension CPU {
     ) throws(Interruption) {
         let byImmediate = i.form == .registerImmediate || i.form == .memoryImmediate
         let count = (byImmediate ? i.immediate : gpr[1]) & (T.bitWidth == 64 ? 63 : 31)
+        if count != 0 { noteUndefinedFlags(of: i) }
         if i.form == .registerImmediate || i.form == .registerRegister {
             // A count of 0 changes nothing, except that 32-bit destinations are still extended.
             let a: T = read(i.register0)
@@ -137,6 +138,7 @@ extension CPU {
         _ i: borrowing DecodedInstruction, _: Operation.Type, _ type: T.Type
     ) {
         let count = i.immediate & (T.bitWidth == 64 ? 63 : 31)
+        noteUndefinedFlags(of: i)
         write(i.register0, Operation.apply(&status, read(i.register0, as: T.self), count: count))
         if fault == .shlCarry, Operation.self == Shl.self, count > 1 { status.set(carry: false) }
     }
@@ -203,6 +205,7 @@ extension CPU {
     ) throws(Interruption) {
         // 0F A4 and 0F AC have an immediate, 0F A5 and 0F AD take CL.
         let count = (i.condition & 1 == 0 ? i.immediate : gpr[1]) & (T.bitWidth == 64 ? 63 : 31)
+        if count != 0 { noteUndefinedFlags(of: i) }
         if i.form == .registerRegister {
             let a: T = read(i.register0)
             let b: T = read(i.register1)

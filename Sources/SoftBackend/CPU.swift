@@ -95,6 +95,9 @@ struct CPU: ~Copyable {
     /// TSC = clock + offset.
     var tscOffset: UInt64 = 0
 
+    /// RIP of the last instruction that left status flags undefined.
+    var undefinedFlagsRIP: UInt64 = 0
+
     // Position in the current block.
     var blockRIP: UInt64 = 0
     var cursor = InstructionPointer()
@@ -227,6 +230,10 @@ extension CPU {
     }
     @inline(__always) func nextRIP(_ i: borrowing DecodedInstruction) -> UInt64 {
         (blockRIP &+ UInt64(i.nextOffset)) & ripMask
+    }
+    /// For instructions that leave status flags undefined.
+    @inline(__always) mutating func noteUndefinedFlags(of i: borrowing DecodedInstruction) {
+        undefinedFlagsRIP = blockRIP &+ UInt64(i.offset)
     }
     @inline(__always) var ripMask: UInt64 { is64Bit ? .max : 0xFFFF_FFFF }
 

@@ -103,6 +103,7 @@ final class SoftVCPU: VCPU {
     func counters() -> [Counter] { cpu.counters() }
 
     var undefinedFlags: UInt64 { cpu.status.undefined }
+    var undefinedFlagsRIP: UInt64 { cpu.undefinedFlagsRIP & cpu.ripMask }
 
     // MARK: Whole state
 

@@ -32,6 +32,7 @@ func text(of report: ReplayReport) -> String {
     }
     for reason in report.reasons {
         lines.append("  \(reason.verdict.rawValue): \(reason.text) (\(counted(reason.stepCount, "step")))")
+        if reason.verdict == .explained { lines += instructions(report, reason.text) }
     }
     if report.rawStoreCount > 0 {
         let stores = counted(report.rawStoreCount, "store")
@@ -44,6 +45,18 @@ func text(of report: ReplayReport) -> String {
     var text = lines.joined(separator: "\n") + "\n"
     if let divergence = report.divergence { text += "\n" + divergence.text }
     return text
+}
+
+/// The instructions behind a reason, the most frequent first.
+private func instructions(_ report: ReplayReport, _ reason: String) -> [String] {
+    let shown = 20
+    let all = report.explainedInstructions.filter { $0.reason == reason }.sorted { $0.stepCount > $1.stepCount }
+    var lines = all.prefix(shown).map { entry in
+        "    \(hex(entry.place.rip)) \(entry.place.text)"
+            + " (\(counted(entry.stepCount, "step")), the first \(grouped(entry.place.step)))"
+    }
+    if all.count > shown { lines.append("    and \(counted(all.count - shown, "instruction")) more: see --json") }
+    return lines
 }
 
 private func memory(_ report: ReplayReport) -> String {
