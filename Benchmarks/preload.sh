@@ -16,26 +16,7 @@ export LD_LIBRARY_PATH=$work/prefix/lib NVMM_RUNTIME_DIR=$work/runtime
 
 "$work/ring_cost"
 
-# seconds COMMAND...: wall-clock time.
-seconds() {
-    local begin=$EPOCHREALTIME
-    "$@" >/dev/null 2>&1
-    awk -v a="$begin" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.4f\n", b - a }'
-}
-median() { sort -n | awk '{ value[NR] = $1 } END { print value[int((NR + 1) / 2)] }'; }
-# compare NAME TARGET COMMAND...: the median of its times over the plain ones', each pair in one round.
-compare() {
-    local name=$1 target=$2
-    shift 2
-    for ((round = 0; round < rounds; round++)); do
-        plain=$(seconds "${client[@]}")
-        rm -f "$work"/t.vmtrace*
-        other=$(seconds "$@" "${client[@]}")
-        awk -v a="$plain" -v b="$other" 'BEGIN { printf "%.3f %.4f\n", b / a, a }'
-    done >"$work/pairs"
-    echo "  $name: $(cut -d' ' -f1 "$work/pairs" | median) times the plain run of" \
-        "$(cut -d' ' -f2 "$work/pairs" | median) s${target:+ (target $target)}"
-}
+source Benchmarks/timing.sh
 for kind in disk exits; do
     if [ $kind = disk ]; then
         client=("$work/client" "$exits" disk "$work/disk")
@@ -46,11 +27,11 @@ for kind in disk exits; do
         echo "a client that does nothing but exit, $exits exits:"
         targets=("" "")
     fi
-    compare "recorded at level exits" "${targets[0]}" "$tracectl" record --level exits -o "$work/t.vmtrace" --
-    compare "recorded at level replay" "${targets[1]}" "$tracectl" record -o "$work/t.vmtrace" --
+    compare "recorded at level exits" "${targets[0]}" "$tracectl" record --level exits -o "$work/log" --
+    compare "recorded at level replay" "${targets[1]}" "$tracectl" record -o "$work/log" --
     # A tenth as many exits: what is slow enough needs no more.
     client[1]=$((exits / 10))
     if command -v strace >/dev/null; then
-        compare "strace -f" "" strace -f -o "$work/strace"
+        compare "strace -f" "" strace -f -o "$work/log"
     fi
 done

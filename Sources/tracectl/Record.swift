@@ -260,9 +260,13 @@ struct Record: ParsableCommand {
         do {
             return try machine.run(limits: limits) {
                 progress.update { seconds in
-                    "recording: \(grouped(machine.steps)) exits,"
-                        + " \(grouped(machine.instructions / 1_000_000)) M instructions,"
-                        + " \(decimals(Double(machine.instructions) / 1e6 / seconds, 0)) M/s"
+                    // KVM counts no instructions.
+                    backend == .kvm
+                        ? "recording: \(grouped(machine.steps)) exits,"
+                            + " \(grouped(Int(Double(machine.steps) / seconds))) exits/s"
+                        : "recording: \(grouped(machine.steps)) exits,"
+                            + " \(grouped(machine.instructions / 1_000_000)) M instructions,"
+                            + " \(decimals(Double(machine.instructions) / 1e6 / seconds, 0)) M/s"
                 }
                 return Interruption.pending != nil || recorder.failure != nil || flight?.trigger() != nil
             }
@@ -302,9 +306,8 @@ struct Record: ParsableCommand {
             if output == "-" { StandardError.line(line) } else { StandardOutput.line(line) }
         }
         let totals = result.totals
-        say(
-            "recorded \(counted(totals.stepCount, "exit")), \(counted(machine.instructions, "instruction")):"
-                + " \(words(outcome))")
+        let instructions = backend == .kvm ? "" : ", \(counted(machine.instructions, "instruction"))"
+        say("recorded \(counted(totals.stepCount, "exit"))\(instructions): \(words(outcome))")
         let size = sized(totals.bytes.total)
         let perExit = totals.bytesPerExit.map { ", \(decimals($0)) bytes per exit without pages and I/O payload" }
         say("trace: \(size)\(perExit ?? ""); good for: \(words(result.grade.level))")

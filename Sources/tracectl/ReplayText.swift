@@ -19,8 +19,8 @@ func text(of report: ReplayReport) -> String {
     }
     if count > 0 {
         lines.append(
-            "  steps \(grouped(report.firstStep)) to \(grouped(report.endStep - min(1, report.endStep))),"
-                + " \(counted(totals.instructions, "instruction"))")
+            "  steps \(grouped(report.firstStep)) to \(grouped(report.endStep - min(1, report.endStep)))"
+                + (totals.instructions == 0 ? "" : ", \(counted(totals.instructions, "instruction"))"))
     }
     if totals.notRun > 0 {
         lines.append("  not run on this backend, which cannot find where they ended: \(counted(totals.notRun, "step"))")
