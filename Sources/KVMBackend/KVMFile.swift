@@ -35,7 +35,7 @@
         case setXCRs = "KVM_SET_XCRS"
         case setGuestDebug = "KVM_SET_GUEST_DEBUG"
 
-        fileprivate var request: ckvm_request {
+        fileprivate var request: UInt {
             switch self {
             case .getAPIVersion: CKVM_GET_API_VERSION
             case .createMachine: CKVM_CREATE_VM

@@ -10,34 +10,32 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/// `ioctl` requests of <linux/kvm.h>.
-enum ckvm_request {
-    CKVM_GET_API_VERSION,
-    CKVM_CREATE_VM,
-    CKVM_CHECK_EXTENSION,
-    CKVM_GET_VCPU_MMAP_SIZE,
-    CKVM_CREATE_VCPU,
-    CKVM_SET_USER_MEMORY_REGION,
-    CKVM_GET_DIRTY_LOG,
-    CKVM_SET_TSS_ADDR,
-    CKVM_SET_IDENTITY_MAP_ADDR,
-    CKVM_ENABLE_CAP,
-    CKVM_X86_SET_MSR_FILTER,
-    CKVM_SET_CPUID2,
-    CKVM_TRANSLATE,
-    CKVM_GET_MSRS,
-    CKVM_SET_MSRS,
-    CKVM_GET_DEBUGREGS,
-    CKVM_SET_DEBUGREGS,
-    CKVM_GET_XSAVE,
-    CKVM_SET_XSAVE,
-    CKVM_GET_XCRS,
-    CKVM_SET_XCRS,
-    CKVM_SET_GUEST_DEBUG,
-};
+// `ioctl` requests, which are macros that Swift cannot import.
+static const unsigned long CKVM_GET_API_VERSION = KVM_GET_API_VERSION;
+static const unsigned long CKVM_CREATE_VM = KVM_CREATE_VM;
+static const unsigned long CKVM_CHECK_EXTENSION = KVM_CHECK_EXTENSION;
+static const unsigned long CKVM_GET_VCPU_MMAP_SIZE = KVM_GET_VCPU_MMAP_SIZE;
+static const unsigned long CKVM_CREATE_VCPU = KVM_CREATE_VCPU;
+static const unsigned long CKVM_SET_USER_MEMORY_REGION = KVM_SET_USER_MEMORY_REGION;
+static const unsigned long CKVM_GET_DIRTY_LOG = KVM_GET_DIRTY_LOG;
+static const unsigned long CKVM_SET_TSS_ADDR = KVM_SET_TSS_ADDR;
+static const unsigned long CKVM_SET_IDENTITY_MAP_ADDR = KVM_SET_IDENTITY_MAP_ADDR;
+static const unsigned long CKVM_ENABLE_CAP = KVM_ENABLE_CAP;
+static const unsigned long CKVM_X86_SET_MSR_FILTER = KVM_X86_SET_MSR_FILTER;
+static const unsigned long CKVM_SET_CPUID2 = KVM_SET_CPUID2;
+static const unsigned long CKVM_TRANSLATE = KVM_TRANSLATE;
+static const unsigned long CKVM_GET_MSRS = KVM_GET_MSRS;
+static const unsigned long CKVM_SET_MSRS = KVM_SET_MSRS;
+static const unsigned long CKVM_GET_DEBUGREGS = KVM_GET_DEBUGREGS;
+static const unsigned long CKVM_SET_DEBUGREGS = KVM_SET_DEBUGREGS;
+static const unsigned long CKVM_GET_XSAVE = KVM_GET_XSAVE;
+static const unsigned long CKVM_SET_XSAVE = KVM_SET_XSAVE;
+static const unsigned long CKVM_GET_XCRS = KVM_GET_XCRS;
+static const unsigned long CKVM_SET_XCRS = KVM_SET_XCRS;
+static const unsigned long CKVM_SET_GUEST_DEBUG = KVM_SET_GUEST_DEBUG;
 
 /// - Returns: what the call gave, or the negated error number.
-int ckvm_ioctl(int file, enum ckvm_request request, uint64_t argument);
+int ckvm_ioctl(int file, unsigned long request, uint64_t argument);
 
 /// One VCPU's side of `ckvm_kick`.
 struct ckvm_runner {
