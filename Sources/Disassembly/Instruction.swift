@@ -34,6 +34,8 @@ public struct Instruction: Hashable, Sendable {
     public var text: String
     /// 1...15.
     public var byteCount: Int
+    /// A string instruction behind REP, REPE or REPNE.
+    public var isRepeated: Bool
 
     /// Decodes the first instruction of `bytes`.
     ///
@@ -73,6 +75,9 @@ public struct Instruction: Hashable, Sendable {
         self.text = Self.string(text)
         mnemonic = unsafe ZydisMnemonicGetString(instruction.mnemonic).map { unsafe String(cString: $0) } ?? "unknown"
         byteCount = Int(unsafe instruction.length)
+        let repeats = ZydisInstructionAttributes(
+            ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE)
+        isRepeated = unsafe instruction.attributes & repeats != 0
     }
 
     private static func string(_ characters: [CChar]) -> String {

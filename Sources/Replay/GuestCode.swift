@@ -20,21 +20,10 @@ struct GuestCode {
             text: instruction.text)
     }
 
-    /// Whether a VCPU in `state` stands at a string instruction behind REP, REPE or REPNE: SDM vol. 2, section 2.1.1.
+    /// Whether a VCPU in `state` stands at a string instruction behind REP, REPE or REPNE.
     func isRepeated(at state: VCPUState) -> Bool {
         let bytes = fetch(state, count: 15)
-        let isWide = CodeSize(of: state) == .bits64
-        let prefixes = bytes.prefix { byte in
-            switch byte {
-            case 0x26, 0x2E, 0x36, 0x3E, 0x64...0x67, 0xF0, 0xF2, 0xF3: true
-            default: isWide && 0x40...0x4F ~= byte
-            }
-        }
-        guard prefixes.contains(where: { $0 == 0xF2 || $0 == 0xF3 }), prefixes.count < bytes.count else { return false }
-        switch bytes[prefixes.count] {
-        case 0x6C...0x6F, 0xA4...0xA7, 0xAA...0xAF: return true
-        default: return false
-        }
+        return Instruction(decoding: bytes, at: state[.rip], size: CodeSize(of: state))?.isRepeated ?? false
     }
 
     /// Up to `count` bytes from CS:RIP; fewer where a page is not there.
