@@ -46,7 +46,7 @@ private func assistString(
 ) throws(AssistError) {
     let guest = GuestAccess(vcpu, machine, callbacks)
     let byteCount = Int(exit.operandBytes)
-    let addressMask = lowMask(exit.addressBytes == 2 ? 2 : exit.addressBytes == 4 ? 4 : 8)
+    let addressMask = exit.addressMask
     let pointer: GPR = exit.isInput ? .rdi : .rsi
     let backwards = vcpu.commPage.state[.rflags] & 1 << 10 != 0
 
@@ -98,18 +98,11 @@ private func assistString(
         done += 1
     }
 
-    writeAddressRegister(vcpu, pointer, offset, mask: addressMask)
+    vcpu.commPage.state.setAddress(pointer, offset, mask: addressMask)
     remaining -= UInt64(done)
-    if exit.isRepeated { writeAddressRegister(vcpu, .rcx, remaining, mask: addressMask) }
+    if exit.isRepeated { vcpu.commPage.state.setAddress(.rcx, remaining, mask: addressMask) }
     if remaining == 0 || !exit.isRepeated { vcpu.commPage.state[.rip] = exit.npc }
     vcpu.setState(.gprs)
-}
-
-/// A register used as an address or count: 16-bit addressing keeps the upper part, 32-bit clears it as every
-/// 32-bit write does.
-func writeAddressRegister(_ vcpu: any VCPU, _ register: GPR, _ value: UInt64, mask: UInt64) {
-    let kept = mask == 0xFFFF ? vcpu.commPage.state[register] & ~mask : 0
-    vcpu.commPage.state[register] = kept | value & mask
 }
 
 /// The segment override of the OUTS at RIP, where the hypervisor did not say.

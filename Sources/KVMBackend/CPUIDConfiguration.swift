@@ -22,8 +22,7 @@
             case .remove: rules[leaf] = nil
             case .exit: throw .unsupportedConfiguration
             case .mask(let set, let delete):
-                guard set.eax & delete.eax | set.ebx & delete.ebx | set.ecx & delete.ecx | set.edx & delete.edx == 0
-                else { throw .contradictoryCPUIDMask(leaf: leaf) }
+                try rule.check(leaf: leaf)
                 guard rules[leaf] != nil || rules.count < Self.rulesMax else {
                     throw .tooManyCPUIDRules(limit: Self.rulesMax)
                 }
@@ -41,13 +40,9 @@
                     var result = entry.registers
                     if entry.leaf == 1 { result.ebx = result.ebx & 0x00FF_FFFF | vcpu << 24 }
                     if let rule = rules[entry.leaf] {
-                        result.eax = result.eax & ~rule.delete.eax | rule.set.eax
-                        result.ebx = result.ebx & ~rule.delete.ebx | rule.set.ebx
-                        result.ecx = result.ecx & ~rule.delete.ecx | rule.set.ecx
-                        result.edx = result.edx & ~rule.delete.edx | rule.set.edx
+                        result = result.masked(set: rule.set, delete: rule.delete)
                     }
-                    // Leaves whose answer depends on ECX: SDM vol. 2, CPUID.
-                    let hasSubleaves = [0x4, 0x7, 0xB, 0xD, 0x8000_001D].contains(entry.leaf)
+                    let hasSubleaves = CPUIDEntry.hasSubleaves(entry.leaf)
                     unsafe entries[index] = kvm_cpuid_entry2(
                         function: entry.leaf, index: entry.subleaf,
                         flags: hasSubleaves ? UInt32(KVM_CPUID_FLAG_SIGNIFCANT_INDEX) : 0, eax: result.eax,

@@ -67,8 +67,7 @@
         private func destination(of port: IOExit, _ access: GuestAccess, _ state: VCPUState) -> [FoundInstruction.Store]
         {
             guard port.isInput, case .port(_, let byteCount, let count) = access.place else { return [] }
-            let mask: UInt64 = port.addressBytes == 2 ? 0xFFFF : port.addressBytes == 4 ? 0xFFFF_FFFF : .max
-            let offset = state[.rdi] & mask
+            let offset = state[.rdi] & port.addressMask
             let total = UInt64(byteCount) * UInt64(count)
             let isBackwards = state[.rflags] & 1 << 10 != 0
             let first = isBackwards ? offset &- (total &- UInt64(byteCount)) : offset
@@ -176,18 +175,15 @@
                 after[.rip] = port.npc
                 return after
             }
-            let mask: UInt64 = port.addressBytes == 2 ? 0xFFFF : port.addressBytes == 4 ? 0xFFFF_FFFF : .max
-            func move(_ register: GPR, by distance: UInt64) {
-                let kept = mask == 0xFFFF ? after[register] & ~mask : 0
-                after[register] = kept | (after[register] &+ distance) & mask
-            }
+            let mask = port.addressMask
             let size = UInt64(port.operandBytes)
-            move(.rsi, by: before[.rflags] & 1 << 10 != 0 ? 0 &- size : size)
+            let step = before[.rflags] & 1 << 10 != 0 ? 0 &- size : size
+            after.setAddress(.rsi, after[.rsi] &+ step, mask: mask)
             guard port.isRepeated else {
                 after[.rip] = port.npc
                 return after
             }
-            move(.rcx, by: .max)
+            after.setAddress(.rcx, after[.rcx] &- 1, mask: mask)
             if after[.rcx] & mask == 0 { after[.rip] = port.npc }
             return after
         }

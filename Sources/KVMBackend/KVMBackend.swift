@@ -9,9 +9,7 @@ public final class KVMBackend: Backend {
 
     public let name = "kvm"
     public let capability = Capability(offersTPRExits: false, countsInstructions: false)
-    /// The host's, whatever CPUID says.
-    public static let hostProcessor = "host"
-    public let processorModel = hostProcessor
+    public let processorModel = hostProcessorModel
     public let cpuidTable: [CPUIDEntry]
 
     #if os(Linux) && arch(x86_64)

@@ -193,12 +193,7 @@
                     VCPUEvent(
                         kind: words[1] == 1 ? .exception : .interrupt, vector: UInt8(words[2]), errorCode: words[3]))
             }
-            commPage.state = state
-            commPage.stateCached = .all
-            commPage.stateCommit = []
-            commPage.stateWanted = []
-            commPage.eventCommit = false
-            commPage.stop = false
+            commPage.restart(with: state)
         }
     }
 #endif

@@ -15,6 +15,9 @@ public protocol Backend: AnyObject {
     func createMachine() throws(MachineError) -> any Machine
 }
 
+/// ``Backend/processorModel`` of a backend whose guests run on the host's processor, whatever that is.
+public let hostProcessorModel = "host"
+
 /// One row of a CPUID table.
 public struct CPUIDEntry: Hashable, Sendable {
     public var leaf: UInt32

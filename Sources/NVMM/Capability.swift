@@ -49,6 +49,30 @@ public struct CPUIDRegisters: Hashable, Sendable {
     }
 }
 
+extension CPUIDRegisters {
+    /// The result of ``CPUIDRule/mask(set:delete:)``.
+    public func masked(set: CPUIDRegisters, delete: CPUIDRegisters) -> CPUIDRegisters {
+        CPUIDRegisters(
+            eax: eax & ~delete.eax | set.eax, ebx: ebx & ~delete.ebx | set.ebx, ecx: ecx & ~delete.ecx | set.ecx,
+            edx: edx & ~delete.edx | set.edx)
+    }
+}
+
+extension CPUIDEntry {
+    /// Whether the answer for a leaf depends on ECX, which elsewhere holds anything (SDM vol. 2, CPUID).
+    public static func hasSubleaves(_ leaf: UInt32) -> Bool { [0x4, 0x7, 0xB, 0xD, 0x8000_001D].contains(leaf) }
+}
+
+extension CPUIDRule {
+    /// - Throws: ``VCPUError/contradictoryCPUIDMask(leaf:)``.
+    public func check(leaf: UInt32) throws(VCPUError) {
+        guard case .mask(let set, let delete) = self else { return }
+        guard set.eax & delete.eax | set.ebx & delete.ebx | set.ecx & delete.ecx | set.edx & delete.edx == 0 else {
+            throw .contradictoryCPUIDMask(leaf: leaf)
+        }
+    }
+}
+
 /// What to do with one CPUID leaf (`struct nvmm_vcpu_conf_cpuid`; the key is the leaf alone, no subleaf).
 public enum CPUIDRule: Hashable, Sendable {
     /// Result = (value and not `delete`) or `set`, applied after the backend's own filter.

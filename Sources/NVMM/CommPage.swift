@@ -65,6 +65,16 @@ import Synchronization
         _modify { yield unsafe &state_.pointee }
     }
 
+    /// As after ``VCPU/restore(_:privateState:)``: `state` is the VCPU's, and nothing is armed.
+    public func restart(with state: VCPUState) {
+        self.state = state
+        stateCached = .all
+        stateCommit = []
+        stateWanted = []
+        eventCommit = false
+        stop = false
+    }
+
     public var eventCommit: Bool {
         get { unsafe address.load(fromByteOffset: Self.eventCommitOffset, as: UInt8.self) != 0 }
         set { unsafe address.storeBytes(of: newValue ? 1 : 0, toByteOffset: Self.eventCommitOffset, as: UInt8.self) }

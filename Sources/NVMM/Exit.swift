@@ -173,6 +173,11 @@ public struct IOExit: Hashable, Sendable {
     }
 }
 
+extension IOExit {
+    /// The bits of an address register and of the count that a string operation uses.
+    public var addressMask: UInt64 { addressBytes == 2 ? 0xFFFF : addressBytes == 4 ? 0xFFFF_FFFF : .max }
+}
+
 /// Payload of ``ExitReason/readMSR(_:)``.
 public struct MSRReadExit: Hashable, Sendable {
     public var msr: UInt32

@@ -121,6 +121,15 @@ extension VCPUState {
     }
 }
 
+extension VCPUState {
+    /// Writes a register that is used as an address or count: 16-bit addressing keeps the upper part, 32-bit clears it
+    /// as every 32-bit write does.
+    public mutating func setAddress(_ register: GPR, _ value: UInt64, mask: UInt64) {
+        let kept = mask == 0xFFFF ? self[register] & ~mask : 0
+        self[register] = kept | value & mask
+    }
+}
+
 // MARK: - The state as words
 
 extension VCPUState {

@@ -9,12 +9,7 @@ extension CPU {
         var result = model.registers(leaf: leaf, subleaf: read(1))
         if leaf == 1 { result.ebx = result.ebx & 0x00FF_FFFF | id << 24 }
         let rule = cpuidRules[leaf]
-        if case .mask(let set, let delete) = rule {
-            result.eax = result.eax & ~delete.eax | set.eax
-            result.ebx = result.ebx & ~delete.ebx | set.ebx
-            result.ecx = result.ecx & ~delete.ecx | set.ecx
-            result.edx = result.edx & ~delete.edx | set.edx
-        }
+        if case .mask(let set, let delete) = rule { result = result.masked(set: set, delete: delete) }
         write(0, result.eax)
         write(3, result.ebx)
         write(1, result.ecx)

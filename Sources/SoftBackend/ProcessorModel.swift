@@ -55,8 +55,7 @@ extension ProcessorModel {
         let isBasic = leaf < 0x4000_0000 && table.first?.registers.ebx != Self.ascii("AuthenticAMD", at: 0)
         let known = table.last { isBasic && $0.leaf < 0x4000_0000 }?.leaf ?? 0
         let effective = isBasic && leaf > known ? known : leaf
-        // ECX counts only for the leaves that have subleaves (SDM vol. 2, CPUID); elsewhere it holds anything.
-        let part = [0x4, 0x7, 0xB, 0xD, 0x8000_001D].contains(effective) ? subleaf : 0
+        let part = CPUIDEntry.hasSubleaves(effective) ? subleaf : 0
         return table.first { $0.leaf == effective && $0.subleaf == part }?.registers ?? CPUIDRegisters()
     }
 

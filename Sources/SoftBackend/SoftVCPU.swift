@@ -36,12 +36,7 @@ final class SoftVCPU: VCPU {
                 cpu.cpuidRules[leaf] = nil
                 return
             }
-            if case .mask(let set, let delete) = rule {
-                guard set.eax & delete.eax | set.ebx & delete.ebx | set.ecx & delete.ecx | set.edx & delete.edx == 0
-                else {
-                    throw .contradictoryCPUIDMask(leaf: leaf)
-                }
-            }
+            try rule.check(leaf: leaf)
             guard cpu.cpuidRules[leaf] != nil || cpu.cpuidRules.count < 32 else { throw .tooManyCPUIDRules(limit: 32) }
             cpu.cpuidRules[leaf] = rule
         }
@@ -122,11 +117,6 @@ final class SoftVCPU: VCPU {
         guard cpu.restore(state, privateState: privateState, clock: machine.clock) else {
             throw .privateStateRefused("soft VCPU")
         }
-        commPage.state = state
-        commPage.stateCached = .all
-        commPage.stateCommit = []
-        commPage.stateWanted = []
-        commPage.eventCommit = false
-        commPage.stop = false
+        commPage.restart(with: state)
     }
 }

@@ -54,7 +54,7 @@ public struct TraceHeader: Equatable, Sendable {
     }
 
     /// The processor model of a recording that was made from outside of a hypervisor: whatever its host offers.
-    public static let hostProcessor = "host"
+    public static let hostProcessor = hostProcessorModel
 
     /// The backend's name in traces of clients of /dev/kvm.
     public static let kvm = "kvm"

@@ -48,7 +48,7 @@ public final class Recorder {
         self.writer = writer
         self.options = options
         // What a host's processor ran is found again by its registers.
-        let finds = backend.capability.countsInstructions || backend.processorModel == TraceHeader.hostProcessor
+        let finds = backend.capability.countsInstructions || backend.processorModel == hostProcessorModel
         grade_ = TraceGrade(level: options.level, countsInstructions: finds)
         traced = TracedBackend(backend)
         traced.recorder = self

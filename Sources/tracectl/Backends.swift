@@ -19,7 +19,7 @@ func makeBackend(
             throw PlainTrouble(
                 sentence: "was recorded on \(recording.backendName): replay it with --backend soft")
         }
-        if let model, model != KVMBackend.hostProcessor {
+        if let model, model != hostProcessorModel {
             throw PlainTrouble(sentence: "the processor of --backend kvm is the host's: leave --cpu \(model) out")
         }
         if fault != nil { throw PlainTrouble(sentence: "KVM makes no deliberate errors: use --backend soft") }
