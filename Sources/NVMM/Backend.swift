@@ -154,6 +154,14 @@ public protocol VCPU: AnyObject {
     var undefinedFlags: UInt64 { get }
     /// RIP of the last instruction that left such bits; of no meaning where ``undefinedFlags`` is 0.
     var undefinedFlagsRIP: UInt64 { get }
+    /// Instructions so far that read the time-stamp counter. 0 where the backend does not know.
+    var timestampReads: UInt64 { get }
+    /// RIP of the last of them.
+    var timestampReadRIP: UInt64 { get }
+    /// Moves each read of the time-stamp counter by another amount, which follows from this number; 0, as it is unless
+    /// set, by none. With an odd number times still grow. What comes out otherwise than without depends on the counter.
+    /// A backend whose ``timestampReads`` stay 0 ignores it.
+    var timestampDistortion: UInt64 { get set }
 
     /// All architectural state, as `getState(.all)` would give it, without touching the comm page.
     func saveState() -> VCPUState
@@ -171,6 +179,12 @@ extension VCPU {
     public func saveState(into state: inout VCPUState) { state = saveState() }
     public var undefinedFlags: UInt64 { 0 }
     public var undefinedFlagsRIP: UInt64 { 0 }
+    public var timestampReads: UInt64 { 0 }
+    public var timestampReadRIP: UInt64 { 0 }
+    public var timestampDistortion: UInt64 {
+        get { 0 }
+        set {}
+    }
 
     @discardableResult public func getState(_ flags: StateFlags) throws(VCPUError) -> CallCost {
         let missing = flags.subtracting(commPage.stateCached)

@@ -12,6 +12,8 @@ struct FaultLocator {
     let options: ReplayOptions
     /// Keyframe to start at, where trace and replay were equal; nil: the beginning.
     let startKeyframe: Int?
+    /// ``ReplayMachine/timedSteps``.
+    let timedSteps: [UInt64: TimedStep]
 
     struct Finding {
         var wrongInstruction: WrongInstruction?
@@ -104,10 +106,18 @@ extension FaultLocator {
                 } else {
                     nil
                 }
+            actual.timedSteps = locator.timedSteps
+            expected?.timedSteps = locator.timedSteps
         }
 
         /// Longest run of which nobody counted the instructions, before it is given up.
         private static let uncountedInstructionsMax: UInt64 = 1 << 20
+
+        /// Says which step comes.
+        private func begin(_ position: UInt64) {
+            actual.step = position
+            expected?.step = position
+        }
 
         private func enter(_ step: Step) throws(ReplayError) -> Bool {
             let enters = try actual.enter(step)
@@ -146,6 +156,7 @@ extension FaultLocator {
                     forgetTouched()
                 case .step(let step):
                     guard !needsKeyframe else { throw .keyframeExpected(step: position) }
+                    begin(position)
                     if position == end && !inclusive { return step }
                     try execute(step, position)
                     if position == end { return nil }

@@ -8,13 +8,19 @@ struct KeyframeComparison {
     var fields: [ComparedField] = []
     var memory: [MemoryDifference] = []
     var pagesCompared: UInt64 = 0
+    /// Pages with bytes that differ, and that depend on a time that was read; and how many bytes.
+    var timedPages: [(object: UInt32, page: Int, content: [UInt8])] = []
+    var timedBytes: UInt64 = 0
 
     var isEqual: Bool { fields.isEmpty && memory.isEmpty }
 
-    /// - Parameter previous: the last keyframe at which everything was equal: pages that neither side touched since
-    ///   need no look. Nil: all pages are compared.
+    /// - Parameters:
+    ///   - previous: the last keyframe at which everything was equal: pages that neither side touched since need no
+    ///     look. Nil: all pages are compared.
+    ///   - knowing: the machine whose shadows tell what depends on times.
     init(
-        _ machine: ReplayMachine, with keyframe: Keyframe, previous: Keyframe?, reader: TraceReader
+        _ machine: ReplayMachine, with keyframe: Keyframe, previous: Keyframe?, reader: TraceReader,
+        knowing: ReplayMachine
     ) throws(ReplayError) {
         // Of a hypervisor's recording memory alone is comparable: clocks and private state are its own.
         if !machine.findsPlacesByRegisters { compareState(machine, keyframe) }
@@ -38,10 +44,16 @@ struct KeyframeComparison {
                 }
                 let range = page * pageBytes..<(page + 1) * pageBytes
                 guard !object.withBytes(range, { ReplayMachine.equal($0, content) }), !ranges.isFull else { continue }
+                let expected = content ?? [UInt8](repeating: 0, count: pageBytes)
+                var actual = object.withBytes(range) { $0.array }
+                if let dependent = knowing.shadows?.dependent(range, of: image.object, in: knowing) {
+                    let places = actual.indices.filter { dependent[$0] && actual[$0] != expected[$0] }
+                    for place in places { actual[place] = expected[place] }
+                    if !places.isEmpty { timedPages.append((image.object, page, expected)) }
+                    timedBytes += UInt64(places.count)
+                }
                 ranges.compare(
-                    object: image.object, offset: range.lowerBound,
-                    expected: content ?? [UInt8](repeating: 0, count: pageBytes),
-                    actual: object.withBytes(range) { $0.array })
+                    object: image.object, offset: range.lowerBound, expected: expected, actual: actual)
             }
         }
         memory = ranges.differences

@@ -9,7 +9,16 @@ extension ReplayMachine {
     func runUncounted(_ step: Step) throws(ReplayError) -> RunOutcome {
         let vcpu = try vcpu(step.vcpu)
         let entry = try entry(of: step)
-        return step.exit.reason.isPlacedByRegisters ? try search(entry, vcpu) : try runToExit(entry, vcpu)
+        // Where instructions are finished a step began with that.
+        if hypervisorMSRs == nil { try shadows?.join(self, vcpu: step.vcpu) }
+        if step.exit.reason.isPlacedByRegisters { return try search(entry, vcpu, of: step) }
+        let outcome = try runToExit(entry, vcpu)
+        shadows?.follow { (shadow) throws(ReplayError) in
+            shadow.uncountedInstructionsMax = (outcome.retired ?? 0) &* 2 &+ 65536
+            let other = try shadow.runToExit(try shadow.entry(of: step), try shadow.vcpu(step.vcpu))
+            return other.exit.reason == outcome.exit.reason && other.state[.rip] == outcome.state[.rip]
+        }
+        return outcome
     }
 
     /// As ``run(_:)``, once the instruction at which the VCPU stands is finished: ``finish(_:)``.
@@ -44,12 +53,34 @@ extension ReplayMachine {
     ///
     /// - Returns: nil where no run belongs to the step.
     func perform(_ step: Step) throws(ReplayError) -> RunOutcome? {
-        guard hypervisorMSRs != nil else { return try run(step) }
-        guard case .done = try finish(step.vcpu) else {
+        guard hypervisorMSRs != nil else {
+            let outcome = try run(step)
+            try adoptTimes(of: step, outcome.state)
+            return outcome
+        }
+        guard try finishAgain(step.vcpu) else {
             if let event = step.event { carriedEvents[step.vcpu] = event }
             return nil
         }
-        return try runAsHypervisor(step)
+        let outcome = try runAsHypervisor(step)
+        try adoptTimes(of: step, outcome.state)
+        return outcome
+    }
+
+    private func finishAgain(_ id: UInt32) throws(ReplayError) -> Bool {
+        guard try finish(id, givesTime: !timedSteps.isEmpty).isDone else { return false }
+        if let waiting = waitingTimes.removeValue(forKey: id) { try adopt(waiting.registers, id, waiting.delay) }
+        return true
+    }
+
+    /// Goes on with the recorded registers, at once or when the instruction is finished.
+    private func adoptTimes(of step: Step, _ state: VCPUState) throws(ReplayError) {
+        guard let timed = timedSteps[self.step] else { return }
+        if step.state[.rip] == state[.rip] {
+            try adopt(step.state, step.vcpu, timed.delay)
+        } else {
+            waitingTimes[step.vcpu] = (step.state, timed.delay)
+        }
     }
 
     /// ``prepare(_:)``, for a run in pieces.
@@ -60,7 +91,7 @@ extension ReplayMachine {
             try prepare(step)
             return true
         }
-        guard case .done = try finish(step.vcpu) else { return false }
+        guard try finishAgain(step.vcpu) else { return false }
         try prepare(entry(of: step))
         return true
     }
@@ -70,6 +101,21 @@ extension ReplayMachine {
         var outcome = try run(id, budget: budget)
         if hypervisorMSRs != nil, answerMSR(outcome.exit.reason, of: step, try vcpu(id)) { outcome.exit.reason = .none }
         return outcome
+    }
+
+    /// Gives a VCPU general registers, but for RIP, which it goes on with, and moves its time-stamp counter on.
+    func adopt(_ registers: VCPUState, _ id: UInt32, _ delay: UInt64) throws(ReplayError) {
+        let vcpu = try vcpu(id)
+        changeRegisters(vcpu) { state in
+            let rip = state[.rip]
+            state.gprs = registers.gprs
+            state[.rip] = rip
+        }
+        guard delay != 0 else { return }
+        let page = vcpu.commPage
+        if !page.stateCommit.contains(.msrs) { page.state.msrs = vcpu.saveState().msrs }
+        page.state[.tsc] = vcpu.saveState()[.tsc] &+ delay
+        vcpu.setState(.msrs)
     }
 
     /// Gives a VCPU the recorded values of flags, which it goes on with.
@@ -83,6 +129,10 @@ extension ReplayMachine {
     /// event may enter the guest before that.
     func goBack(_ id: UInt32, to rip: UInt64) throws(ReplayError) {
         changeRegisters(try vcpu(id)) { state in state[.rip] = rip }
+        shadows?.follow { (shadow) throws(ReplayError) in
+            try shadow.goBack(id, to: rip)
+            return true
+        }
     }
 
     /// Changes general registers for the next run, those that wait for it already among them.
@@ -95,7 +145,7 @@ extension ReplayMachine {
 
     private func runToExit(_ step: Step, _ vcpu: any VCPU) throws(ReplayError) -> RunOutcome {
         try prepare(step)
-        let budget = Self.uncountedInstructionsMax
+        let budget = uncountedInstructionsMax
         var retired: UInt64 = 0
         // A backend that does not count ends runs by time, and its guest may never exit either.
         let begin = machine.clock
@@ -111,46 +161,99 @@ extension ReplayMachine {
     }
 
     /// Instruction by instruction, to the first place where the registers are the recorded ones.
-    private func search(_ step: Step, _ vcpu: any VCPU) throws(ReplayError) -> RunOutcome {
+    private func search(_ step: Step, _ vcpu: any VCPU, of original: Step) throws(ReplayError) -> RunOutcome {
         var withoutEvent = step
         withoutEvent.event = nil
         try prepare(withoutEvent)
-        var outcome = try run(step.vcpu, budget: 0)
+        shadows?.follow { (shadow) throws(ReplayError) in
+            withoutEvent = try shadow.entry(of: original)
+            withoutEvent.event = nil
+            try shadow.prepare(withoutEvent)
+            return true
+        }
+        var retired: UInt64 = 0
+        var outcome = try runBeside(step.vcpu, budget: 0)
         outcome.retired = 0
         // The guest was not entered, or not yet interrupted. Registers alone do not tell: a handler may have come and
         // gone.
         let mayWait = step.event == nil || step.state.interrupt.contains(.eventPending)
-        if mayWait, outcome.isPlace(of: step, but: vcpu.undefinedFlags) {
+        if mayWait, isPlace(outcome.state, retired, of: step, vcpu) {
             if let event = step.event { carriedEvents[step.vcpu] = event }
             return placed(outcome, step)
         }
         if let event = step.event {
-            vcpu.commPage.event = event
-            vcpu.commPage.eventCommit = true
-            outcome = try run(step.vcpu, budget: 0)
+            try arm(event, vcpu.id)
+            shadows?.follow { (shadow) throws(ReplayError) in
+                try shadow.arm(event, vcpu.id)
+                return true
+            }
+            outcome = try runBeside(step.vcpu, budget: 0)
             outcome.retired = 0
-            if outcome.isPlace(of: step, but: vcpu.undefinedFlags) { return placed(outcome, step) }
+            if isPlace(outcome.state, retired, of: step, vcpu) { return placed(outcome, step) }
         }
-        var retired: UInt64 = 0
         while retired < Self.searchedInstructionsMax {
             let before = outcome.state
-            outcome = try run(step.vcpu, budget: 1)
+            outcome = try runBeside(step.vcpu, budget: 1)
             retired &+= outcome.retired ?? 0
             outcome.retired = retired
-            if outcome.isPlace(of: step, but: vcpu.undefinedFlags) { return placed(outcome, step) }
+            if isPlace(outcome.state, retired, of: step, vcpu) { return placed(outcome, step) }
             if before[.rip] == step.state[.rip], outcome.state.isCountedDown {
                 var lastLook = outcome
                 lastLook.state[.rip] = before[.rip]
-                if lastLook.isPlace(of: step, but: vcpu.undefinedFlags),
+                if isPlace(lastLook.state, retired, of: step, vcpu),
                     GuestCode(machine: machine).isRepeated(at: before)
                 {
                     try goBack(step.vcpu, to: before[.rip])
                     return placed(lastLook, step)
                 }
             }
-            guard outcome.exit.reason == .none || goesOn(outcome.exit.reason, of: step, vcpu) else { return outcome }
+            guard outcome.exit.reason == .none || goesOnBeside(outcome.exit.reason, of: step, vcpu) else {
+                return outcome
+            }
+            if needsShadows { break }
         }
         return outcome
+    }
+
+    /// One piece of a search, and the same piece with other times.
+    private func runBeside(_ id: UInt32, budget: UInt64) throws(ReplayError) -> RunOutcome {
+        let outcome = try run(id, budget: budget)
+        shadows?.follow { (shadow, isLed) throws(ReplayError) in
+            let other = try shadow.run(id, budget: budget)
+            guard other.exit.reason == outcome.exit.reason else { return false }
+            if other.state[.rip] == outcome.state[.rip] { return true }
+            if isLed { shadow.changeRegisters(try shadow.vcpu(id)) { $0[.rip] = outcome.state[.rip] } }
+            return isLed
+        }
+        return outcome
+    }
+
+    private func goesOnBeside(_ reason: ExitReason, of step: Step, _ vcpu: any VCPU) -> Bool {
+        shadows?.follow { (shadow) throws(ReplayError) in
+            shadow.goesOn(reason, of: step, try shadow.vcpu(step.vcpu))
+        }
+        return goesOn(reason, of: step, vcpu)
+    }
+
+    private func arm(_ event: VCPUEvent, _ id: UInt32) throws(ReplayError) {
+        let page = try vcpu(id).commPage
+        page.event = event
+        page.eventCommit = true
+    }
+
+    /// Whether the registers are those of `step`, but for what no manual defines and no trace holds.
+    private func isPlace(_ state: VCPUState, _ retired: UInt64, of step: Step, _ vcpu: any VCPU) -> Bool {
+        guard state[.rip] == step.state[.rip] else { return false }
+        if let timed = timedSteps[self.step] { return retired == timed.retired }
+        let undefined = vcpu.undefinedFlags
+        if HypervisorComparison.statesAgree(step.state, state, step.coverage, but: undefined) { return true }
+        guard let logged = shadows?.replacing(state, by: step.state, vcpu: vcpu) else { return false }
+        return HypervisorComparison.statesAgree(step.state, logged, step.coverage, but: undefined)
+    }
+
+    /// Whether a guest read a time, with nothing beside it that tells what depends on that.
+    var needsShadows: Bool {
+        shadows == nil && findsPlacesByRegisters && vcpus.values.contains { $0.timestampReads > 0 }
     }
 
     private func placed(_ outcome: RunOutcome, _ step: Step) -> RunOutcome {
@@ -223,13 +326,5 @@ extension VCPUState {
     mutating func completeRDMSR(_ value: UInt64) {
         self[.rax] = value & 0xFFFF_FFFF
         self[.rdx] = value >> 32
-    }
-}
-
-extension RunOutcome {
-    /// Whether the registers are those of `step`, but for `flags`.
-    func isPlace(of step: Step, but flags: UInt64) -> Bool {
-        state[.rip] == step.state[.rip]
-            && HypervisorComparison.statesAgree(step.state, state, step.coverage, but: flags)
     }
 }

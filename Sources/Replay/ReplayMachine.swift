@@ -23,6 +23,16 @@ final class ReplayMachine {
     var carriedEvents: [UInt32: VCPUEvent] = [:]
     /// What such a hypervisor answers to RDMSR by itself, and keeps of WRMSR; nil where MSRs are the VMM's.
     var hypervisorMSRs: [UInt32: UInt64]?
+    /// Beside a guest that reads times that the trace does not hold.
+    var shadows: TimestampShadows?
+    /// Whether the instruction that was finished last gave a device what depends on a time that the guest read.
+    var outputDependsOnTime = false
+    /// Of a pass that repeats one with shadows.
+    var timedSteps: [UInt64: TimedStep] = [:]
+    /// Recorded registers, and the delay, for when an instruction is finished.
+    var waitingTimes: [UInt32: (registers: VCPUState, delay: UInt64)] = [:]
+    /// Where nobody counts instructions: so many end a run.
+    var uncountedInstructionsMax = instructionsMax
     /// Whether the recording's backend counted no instructions: runs that ended without an exit are found by registers.
     let findsPlacesByRegisters: Bool
     /// Whether it was another backend than the replay's, whose private state means nothing here.
@@ -52,6 +62,7 @@ final class ReplayMachine {
 
 extension ReplayMachine {
     func apply(_ event: MachineEvent) throws(ReplayError) {
+        try shadows?.mirror { (shadow) throws(ReplayError) in try shadow.apply(event) }
         do {
             switch event {
             case .createVCPU(let id): vcpus[id] = try machine.createVCPU(id: id)
@@ -80,6 +91,7 @@ extension ReplayMachine {
     }
 
     func apply(_ write: MemoryWrite) throws(ReplayError) {
+        try shadows?.mirror { (shadow) throws(ReplayError) in try shadow.apply(write) }
         try store(write.bytes, in: object(write.object), at: write.offset)
     }
 
@@ -155,7 +167,7 @@ extension ReplayMachine {
 
     /// The budget under which an equal run ends as the recorded one did, and a different one soon.
     static func budget(of step: Step) -> UInt64? {
-        guard let retired = step.retired else { return step.budget ?? uncountedInstructionsMax }
+        guard let retired = step.retired else { return step.budget ?? instructionsMax }
         // A stop or a used-up budget ended the run between two instructions: an input, repeated exactly there.
         if step.kind == .entered && step.exit.reason.isAsynchronous { return retired }
         // One more than retired: the exiting instruction itself does not retire, but must be reached.
@@ -163,7 +175,7 @@ extension ReplayMachine {
     }
 
     /// Where no count bounds a run: a guest that went another way may never exit.
-    static let uncountedInstructionsMax: UInt64 = 1 << 32
+    private static let instructionsMax: UInt64 = 1 << 32
 
     /// Runs what ``prepare(_:)`` prepared.
     func run(_ id: UInt32, budget: UInt64?) throws(ReplayError) -> RunOutcome {
@@ -229,6 +241,28 @@ extension ReplayMachine {
         }
     }
 
+    /// Puts a VCPU where another machine under the same replay has it, but for what memory and FPU hold.
+    func takeRegisters(of other: ReplayMachine, vcpu id: UInt32) throws(ReplayError) {
+        let (source, target) = (try other.vcpu(id), try vcpu(id))
+        var state = source.saveState()
+        state.copy(.fpu, from: target.saveState())
+        do {
+            try target.restore(state, privateState: source.savePrivateState())
+        } catch {
+            throw .vcpuRefused(error, step: step)
+        }
+        let (page, sourcePage) = (target.commPage, source.commPage)
+        page.state = sourcePage.state
+        page.stateCached = sourcePage.stateCached
+        page.stateCommit = sourcePage.stateCommit
+        page.event = sourcePage.event
+        page.eventCommit = sourcePage.eventCommit
+        page.stop = sourcePage.stop
+        repeated[id] = other.repeated[id]
+        carriedEvents[id] = other.carriedEvents[id]
+        hypervisorMSRs = other.hypervisorMSRs
+    }
+
     /// Pages of an object that the guest wrote since the last call; ``takeTouchedPages(of:)`` has them still.
     func takeGuestPages(of ordinal: UInt32) -> [Int] {
         guard let object = objects[ordinal] else { return [] }
@@ -249,6 +283,7 @@ extension ReplayMachine {
 extension ReplayMachine {
     /// Brings a machine, fresh or not, to the state of `keyframe`.
     func load(_ keyframe: Keyframe, from reader: TraceReader) throws(ReplayError) {
+        try shadows?.mirror { (shadow) throws(ReplayError) in try shadow.load(keyframe, from: reader) }
         step = keyframe.stepCount
         try loadMap(keyframe)
         for image in keyframe.objects { try loadPages(image, from: reader) }
@@ -323,6 +358,14 @@ extension ReplayMachine {
         // What is left is out of order or outside.
         if let stray = listed.first {
             throw .outsideObject(ordinal: image.object, offset: stray.page &* pageBytes, step: step)
+        }
+    }
+
+    /// Gives a page, in the shadows too, what was recorded of it.
+    func setPageEverywhere(_ page: Int, of ordinal: UInt32, to content: [UInt8]) throws(ReplayError) {
+        try setPage(page, of: object(ordinal), to: content)
+        try shadows?.mirror { (shadow) throws(ReplayError) in
+            try shadow.setPage(page, of: shadow.object(ordinal), to: content)
         }
     }
 

@@ -43,6 +43,8 @@ public struct ReplayReport: Encodable, Sendable {
         public var keyframesEqual: UInt64 = 0
         public var keyframesDifferent: UInt64 = 0
         public var pagesCompared: UInt64 = 0
+        /// Bytes of memory at keyframes that differ because a time is in them that the guest read and no trace holds.
+        public var timedBytes: UInt64 = 0
     }
 
     public struct Reason: Hashable, Encodable, Sendable {
@@ -73,6 +75,12 @@ public struct ReplayReport: Encodable, Sendable {
         } else if explainedInstructions.count < Self.explainedInstructionsMax {
             explainedInstructions.append(ExplainedInstruction(place: place, reason: text, stepCount: 1))
         }
+    }
+
+    /// Of a step that was counted as identical: what it gave to a device came out later.
+    mutating func recountAsExplained(by place: InstructionPlace, because text: String) {
+        if totals.identical > 0 { totals.identical -= 1 }
+        count(explainedBy: place, because: text)
     }
 
     /// Whether nothing is divergent or unverifiable.

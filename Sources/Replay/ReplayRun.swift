@@ -6,48 +6,64 @@ internal import TraceFile
 /// State of a replay while it runs.
 final class ReplayRun {
     private let reader: TraceReader
-    private let backend: any Backend
+    let backend: any Backend
     private let reference: (any Backend)?
-    private let options: ReplayOptions
-    private let machine: ReplayMachine
+    let options: ReplayOptions
+    let machine: ReplayMachine
     private let startKeyframe: Int?
-    private var report = ReplayReport()
+    var report = ReplayReport()
 
     /// Steps before the present place. Keyframes of a damaged trace may set it to any number: it wraps.
-    private var position: UInt64 = 0
+    var position: UInt64 = 0
     /// Why the next steps cannot be executed, until a keyframe.
-    private var gap: String?
+    var gap: String?
     /// The last keyframe at which everything was equal, and its number in the trace.
     private var equalKeyframe: Keyframe?
     private var equalKeyframeIndex: Int?
     /// What the replay's clock lacks since the recorded state was loaded; a keyframe sets the clock itself.
     private var clockSkew: UInt64 = 0
     private var history: EventHistory
-    private var isEnded = false
-    private let observer: (any ReplayObserver)?
+    var isEnded = false
+    let observer: (any ReplayObserver)?
     /// The same replay on a backend that counts instructions, for one that does not: it finds where runs ended.
-    private var twin: ReplayRun?
+    var twin: ReplayRun?
+    var timedSteps: [UInt64: TimedStep] = [:]
+    /// In the run that was executed last.
+    var retired: UInt64 = 0
+    /// Ends the replay, so that it begins again with more shadows.
+    var lacksShadows = false
+    let shadowCount: Int
+    /// Where the time decides between two outcomes, few go unnoticed.
+    static let shadowsMax = 16
 
     init(
         _ reader: TraceReader, backend: any Backend, reference: (any Backend)?, options: ReplayOptions,
-        observer: (any ReplayObserver)? = nil
+        observer: (any ReplayObserver)? = nil, shadowCount: Int = 0
     ) throws(ReplayError) {
         self.reader = reader
         self.backend = backend
         self.reference = reference
         self.options = options
         self.observer = observer
+        self.shadowCount = shadowCount
         machine = try ReplayMachine(
             on: backend, for: reader.header, memoryBytesMax: options.memoryBytesMax)
         history = EventHistory(capacity: options.historyCount)
         startKeyframe =
             options.from == 0 ? nil : reader.keyframes.last { $0.stepCount <= options.from }.map { Int($0.index) }
         if !backend.capability.countsInstructions, let reference, reference.capability.countsInstructions {
-            twin = try ReplayRun(reader, backend: reference, reference: nil, options: options)
+            twin = try ReplayRun(
+                reader, backend: reference, reference: nil, options: options, shadowCount: shadowCount)
+        } else if shadowCount > 0 {
+            machine.shadows = try TimestampShadows(count: shadowCount) { () throws(ReplayError) in
+                try ReplayMachine(on: backend, for: reader.header, memoryBytesMax: options.memoryBytesMax)
+            }
         }
     }
 
-    func run(progress: (ReplayProgress) -> Void) throws(ReplayError) -> ReplayReport {
+    /// - Returns: nil where the guest reads times that the trace does not hold, and more shadows beside the replay
+    ///   could tell whether they explain a difference.
+    func run(progress: (ReplayProgress) -> Void) throws(ReplayError) -> ReplayReport? {
         report.traceIsComplete = reader.isComplete
         let cursor: TraceCursor
         do { cursor = try reader.cursor(fromKeyframe: startKeyframe) } catch { throw .trace(error) }
@@ -66,6 +82,7 @@ final class ReplayRun {
             }
             isFirst = false
             try execute(event)
+            if lacksShadows || twin?.lacksShadows == true { return nil }
             if let observer, report.divergence == nil, gap == nil, !isEnded {
                 try observer.didExecute(event, on: machine)
             }
@@ -85,10 +102,14 @@ final class ReplayRun {
     private var here: ReplayProgress { ReplayProgress(stepsDone: position &- report.firstStep, step: position) }
 
     private func execute(_ event: TraceEvent) throws(ReplayError) {
-        if let twin, !twin.isEnded {
-            try twin.execute(event)
-        }
         machine.step = position
+        // What depends on times is the twin's knowledge, which a keyframe takes away.
+        if case .keyframe(let keyframe) = event {
+            try execute(keyframe)
+            if let twin, !twin.isEnded { try twin.execute(event) }
+            return
+        }
+        if let twin, !twin.isEnded { try twin.execute(event) }
         switch event {
         case .step(let step):
             if let to = options.to, position >= to {
@@ -98,7 +119,7 @@ final class ReplayRun {
             history.append(event, at: position)
             try execute(step)
             position &+= 1
-        case .keyframe(let keyframe): try execute(keyframe)
+        case .keyframe: break
         case .loss(let loss):
             history.append(event, at: position)
             gap = "events lost: " + loss.reason
@@ -157,7 +178,7 @@ extension ReplayRun {
     }
 
     /// - Parameter outcome: nil where no run of the replay ended with this step.
-    private func describe(
+    func describe(
         _ step: Step, _ outcome: RunOutcome?, at position: UInt64, fields: [ComparedField]
     ) throws(ReplayError) -> Divergence {
         let code = GuestCode(machine: machine.machine)
@@ -181,147 +202,8 @@ extension ReplayRun {
     private func locate(end: UInt64, includesEnd: Bool) -> FaultLocator.Finding {
         let locator = FaultLocator(
             reader: reader, primary: backend, reference: reference, options: options,
-            startKeyframe: equalKeyframeIndex ?? startKeyframe)
+            startKeyframe: equalKeyframeIndex ?? startKeyframe, timedSteps: timedSteps)
         return (try? locator.locate(end: end, includesEnd: includesEnd)) ?? FaultLocator.Finding()
-    }
-}
-
-// MARK: - Steps of KVM
-
-extension ReplayRun {
-    /// Finishes the instruction that the VCPU stands at, then runs, or finds that the step ended with the same
-    /// instruction.
-    private func executeAsHypervisor(_ step: Step) throws(ReplayError) {
-        switch try machine.finish(step.vcpu) {
-        case .done(let claims, let rip): try settle(claims, of: step.vcpu, begunAt: rip)
-        case .differs(let field): return try report(step, at: position, [field])
-        case .asks(let isWrite, let gpa): return try executeAsPart(step, isWrite: isWrite, gpa: gpa)
-        }
-        if !isEnded { try executeUncounted(step) }
-    }
-
-    /// A run whose instructions nobody counted.
-    private func executeUncounted(_ step: Step) throws(ReplayError) {
-        if step.exit.reason.isPlacedByRegisters, !backend.capability.countsInstructions { return try skip(step) }
-        let outcome = try machine.run(step)
-        report.totals.instructions &+= outcome.retired ?? 0
-        guard HypervisorComparison.exitsAgree(step.exit.reason, outcome.exit.reason) else {
-            let fields = ExitFields.compare(step.exit, outcome.exit)
-            return try report(step, at: position, fields + comparison(step, outcome.state), outcome)
-        }
-        try compare(step, with: outcome.state, outcome)
-    }
-
-    /// Goes on where the step ended, which another backend found.
-    private func skip(_ step: Step) throws(ReplayError) {
-        guard let twin, !twin.isEnded, twin.gap == nil else {
-            let reason = "a run ended without an exit, at a place that was not found"
-            gap = reason
-            return report.count(.unverifiable, because: reason)
-        }
-        try machine.follow(twin.machine, vcpu: step.vcpu)
-        report.totals.notRun += 1
-    }
-
-    /// Holds the instructions against their answers that no run follows.
-    private func settleAll() throws(ReplayError) {
-        for id in machine.unfinished.keys.sorted() {
-            let claims = machine.unfinished[id]?.claims ?? []
-            switch try machine.finish(id) {
-            case .done(let claims, let rip): try settle(claims, of: id, begunAt: rip)
-            // The trace ends in its middle.
-            case .asks: for _ in claims { report.count(.unverifiable, because: "the trace ends in an instruction") }
-            case .differs(let field):
-                if let claim = claims.first { try report(claim.step, at: claim.position, [field]) }
-            }
-        }
-    }
-
-    /// Compares the steps that showed registers as the finished instruction leaves them.
-    private func settle(
-        _ claims: [(step: Step, position: UInt64)], of id: UInt32, begunAt rip: UInt64
-    ) throws(ReplayError) {
-        guard !claims.isEmpty else { return }
-        let state = try machine.finishedState(id)
-        var lastLook = state
-        lastLook[.rip] = rip
-        for claim in claims where !isEnded {
-            if state.isCountedDown, claim.step.state[.rip] == rip,
-                GuestCode(machine: machine.machine).isRepeated(at: lastLook), try agrees(claim.step, lastLook)
-            {
-                try machine.goBack(id, to: rip)
-                continue
-            }
-            if try !agrees(claim.step, state) {
-                try report(claim.step, at: claim.position, comparison(claim.step, state))
-            }
-        }
-    }
-
-    private func compare(_ step: Step, with state: VCPUState, _ outcome: RunOutcome?) throws(ReplayError) {
-        if try agrees(step, state) { return }
-        if machine.unfinished[step.vcpu] != nil {
-            // Perhaps it shows the registers after the instruction.
-            machine.unfinished[step.vcpu]?.claims.append((step, position))
-        } else {
-            try report(step, at: position, comparison(step, state), outcome)
-        }
-    }
-
-    /// Counts the step where its registers are those of the replay, but for flags that no manual defines.
-    private func agrees(_ step: Step, _ state: VCPUState) throws(ReplayError) -> Bool {
-        if HypervisorComparison.statesAgree(step.state, state, step.coverage) {
-            report.count(.identical)
-            return true
-        }
-        let undefined = try machine.vcpu(step.vcpu).undefinedFlags
-        // KVM's emulator shows the flags of CMPS and SCAS once the last iteration is done.
-        if let before = machine.repeated[step.vcpu], before.rip == step.state[.rip] {
-            var state = state
-            state[.rflags] = before.rflags
-            if HypervisorComparison.statesAgree(step.state, state, step.coverage, but: undefined) {
-                report.count(
-                    explainedBy: GuestCode(machine: machine.machine).instruction(at: step.state, step: position),
-                    because: "KVM shows the flags of a repeated instruction at its end")
-                return true
-            }
-        }
-        guard HypervisorComparison.statesAgree(step.state, state, step.coverage, but: undefined) else { return false }
-        var place = state
-        place[.rip] = try machine.vcpu(step.vcpu).undefinedFlagsRIP
-        report.count(
-            explainedBy: GuestCode(machine: machine.machine).instruction(at: place, step: position),
-            because: "flags that the manual leaves undefined")
-        try machine.adopt(flags: undefined, of: step)
-        return true
-    }
-
-    private func comparison(_ step: Step, _ state: VCPUState) -> [ComparedField] {
-        HypervisorComparison.differences(step.state, state, step.coverage)
-    }
-
-    private func report(
-        _ step: Step, at position: UInt64, _ fields: [ComparedField], _ outcome: RunOutcome? = nil
-    ) throws(ReplayError) {
-        report.count(.divergent)
-        if report.divergence == nil { report.divergence = try describe(step, outcome, at: position, fields: fields) }
-        guard options.resynchronises else {
-            isEnded = true
-            return
-        }
-        machine.unfinished[step.vcpu] = nil
-        try machine.adopt(step)
-    }
-
-    /// A further exit of an instruction that made one before.
-    private func executeAsPart(_ step: Step, isWrite: Bool, gpa: GPA) throws(ReplayError) {
-        let access: Protection = isWrite ? .write : .read
-        guard case .memory(let exit) = step.exit.reason, exit.gpa == gpa, exit.access == access else {
-            let asked = ExitReason.memory(MemoryExit(access: access, gpa: gpa))
-            return try report(step, at: position, ExitFields.compare(step.exit, VCPUExit(reason: asked)))
-        }
-        if let event = step.event { machine.carriedEvents[step.vcpu] = event }
-        try compare(step, with: machine.vcpu(step.vcpu).saveState(), nil)
     }
 }
 
@@ -340,13 +222,19 @@ extension ReplayRun {
             return
         }
         guard keyframe.stepCount == position else { throw .keyframeExpected(step: position) }
-        let comparison = try KeyframeComparison(machine, with: keyframe, previous: equalKeyframe, reader: reader)
+        let comparison = try KeyframeComparison(
+            machine, with: keyframe, previous: equalKeyframe, reader: reader, knowing: twin?.machine ?? machine)
         report.totals.pagesCompared += comparison.pagesCompared
+        report.totals.timedBytes += comparison.timedBytes
         if comparison.isEqual {
             report.totals.keyframesEqual += 1
+            for (object, page, content) in comparison.timedPages {
+                try machine.setPageEverywhere(page, of: object, to: content)
+            }
             settle(keyframe, index)
             return
         }
+        if needsMoreShadows() { return }
         report.totals.keyframesDifferent += 1
         if report.divergence == nil { report.divergence = describe(keyframe, comparison) }
         guard options.resynchronises else {

@@ -19,12 +19,17 @@ struct UnfinishedInstruction {
 
 /// What became of an unfinished instruction.
 enum Finish {
-    /// With the steps that are to be compared with what it left.
-    case done(claims: [(step: Step, position: UInt64)], rip: UInt64)
+    /// With the steps that are to be compared with what it left; and whether it gave a device what depends on a time
+    /// that the guest read, where another one was recorded.
+    case done(claims: [(step: Step, position: UInt64)], rip: UInt64, gaveTime: Bool)
     /// Its next access; the step that comes ended with it.
     case asks(isWrite: Bool, gpa: GPA)
     /// It accessed or wrote something else than was recorded, or could not be carried out.
     case differs(ComparedField)
+}
+
+extension Finish {
+    var isDone: Bool { if case .done = self { true } else { false } }
 }
 
 extension ReplayMachine {
@@ -34,10 +39,46 @@ extension ReplayMachine {
 
     /// Carries out the instruction at which a VCPU stands, as far as its answers go. Registers that change are marked
     /// for the next run; where an answer is missing nothing has changed.
-    func finish(_ id: UInt32) throws(ReplayError) -> Finish {
-        guard let instruction = unfinished[id] else { return .done(claims: [], rip: 0) }
+    ///
+    /// - Parameter givesTime: whether it is known to give a device what depends on a time.
+    func finish(_ id: UInt32, givesTime: Bool = false) throws(ReplayError) -> Finish {
+        try shadows?.join(self, vcpu: id)
+        var result = try finishAlone(id)
+        var (givesTime, dependsOnTime) = (givesTime, false)
+        shadows?.follow { (shadow) throws(ReplayError) in
+            switch (result, try shadow.finishAlone(id)) {
+            case (.differs(let field), .differs(let shadowField)):
+                if field.actual != shadowField.actual { givesTime = true }
+                return true
+            case (.asks(let isWrite, let gpa), .asks(let shadowWrites, let shadowGPA)):
+                return isWrite == shadowWrites && gpa == shadowGPA
+            // It gave by chance what was recorded.
+            case (.differs, .done):
+                givesTime = true
+                return true
+            // Or the replay did.
+            case (.done, .differs):
+                dependsOnTime = true
+                return try shadow.finishAlone(id, comparesValues: false).isDone
+            case (.done, .done): return true
+            default: return false
+            }
+        }
+        outputDependsOnTime = givesTime || dependsOnTime
+        if givesTime, !result.isDone {
+            result = try finishAlone(id, comparesValues: false)
+            shadows?.follow { (shadow) throws(ReplayError) in
+                if shadow.unfinished[id] == nil { return true }
+                return try shadow.finishAlone(id, comparesValues: false).isDone
+            }
+        }
+        return result
+    }
+
+    private func finishAlone(_ id: UInt32, comparesValues: Bool = true) throws(ReplayError) -> Finish {
+        guard let instruction = unfinished[id] else { return .done(claims: [], rip: 0, gaveTime: false) }
         let vcpu = try vcpu(id)
-        let answers = RecordedAnswers(instruction.answers)
+        let answers = RecordedAnswers(instruction.answers, comparesValues: comparesValues)
         do {
             switch instruction.exit {
             case .io(let exit): try finishPort(exit, vcpu, answers)
@@ -54,7 +95,7 @@ extension ReplayMachine {
         if let asked = answers.unanswered { return .asks(isWrite: asked.isWrite, gpa: asked.gpa) }
         if let field = answers.difference ?? leftOver(answers, of: instruction.exit) { return .differs(field) }
         unfinished[id] = nil
-        return .done(claims: instruction.claims, rip: instruction.rip)
+        return .done(claims: instruction.claims, rip: instruction.rip, gaveTime: !comparesValues)
     }
 
     /// The registers once the instruction is finished: what it changed waits for the next run.

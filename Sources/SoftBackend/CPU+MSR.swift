@@ -46,7 +46,7 @@ extension CPU {
         let number: UInt32 = read(1)
         let value: UInt64
         switch number {
-        case MSRNumber.tsc: value = clockNow &+ tscOffset
+        case MSRNumber.tsc: value = readTimestamp(i)
         case MSRNumber.efer: value = efer
         case MSRNumber.fsBase: value = segments[SegmentRegister.fs.rawValue].base
         case MSRNumber.gsBase: value = segments[SegmentRegister.gs.rawValue].base
@@ -103,8 +103,23 @@ extension CPU {
 
     mutating func rdtsc(_ i: borrowing DecodedInstruction) throws(Interruption) {
         if cr4 & CR4.tsd != 0, cpl != 0 { throw .generalProtection(0) }
-        let value = clockNow &+ tscOffset
+        let value = readTimestamp(i)
         write(0, value, width: 2)
         write(2, value >> 32, width: 2)
+    }
+
+    private mutating func readTimestamp(_ i: borrowing DecodedInstruction) -> UInt64 {
+        timestampReads &+= 1
+        timestampReadRIP = instructionRIP(i)
+        return clockNow &+ tscOffset &+ (timestampDistortion == 0 ? 0 : distortion)
+    }
+
+    /// SplitMix64 of the read's number, whole or below a part that grows.
+    private var distortion: UInt64 {
+        var mixed = timestampDistortion &+ timestampReads &* 0x9E37_79B9_7F4A_7C15
+        mixed = (mixed ^ mixed >> 30) &* 0xBF58_476D_1CE4_E5B9
+        mixed = (mixed ^ mixed >> 27) &* 0x94D0_49BB_1331_11EB
+        mixed ^= mixed >> 31
+        return timestampDistortion & 1 == 0 ? mixed : timestampReads << 36 | mixed & 0xF_FFFF_FFFF
     }
 }

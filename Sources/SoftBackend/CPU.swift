@@ -98,6 +98,11 @@ struct CPU: ~Copyable {
     /// RIP of the last instruction that left status flags undefined.
     var undefinedFlagsRIP: UInt64 = 0
 
+    /// Reads of the TSC, RIP of the last one, and the number that moves what they give.
+    var timestampReads: UInt64 = 0
+    var timestampReadRIP: UInt64 = 0
+    var timestampDistortion: UInt64 = 0
+
     // Position in the current block.
     var blockRIP: UInt64 = 0
     var cursor = InstructionPointer()

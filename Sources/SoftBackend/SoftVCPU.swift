@@ -99,6 +99,12 @@ final class SoftVCPU: VCPU {
 
     var undefinedFlags: UInt64 { cpu.status.undefined }
     var undefinedFlagsRIP: UInt64 { cpu.undefinedFlagsRIP & cpu.ripMask }
+    var timestampReads: UInt64 { cpu.timestampReads }
+    var timestampReadRIP: UInt64 { cpu.timestampReadRIP }
+    var timestampDistortion: UInt64 {
+        get { cpu.timestampDistortion }
+        set { cpu.timestampDistortion = newValue }
+    }
 
     // MARK: Whole state
 

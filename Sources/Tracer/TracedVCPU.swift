@@ -25,6 +25,10 @@ final class TracedVCPU: VCPU {
 
     var id: UInt32 { inner.id }
     var commPage: CommPage { inner.commPage }
+    var timestampDistortion: UInt64 {
+        get { inner.timestampDistortion }
+        set { inner.timestampDistortion = newValue }
+    }
 
     private func log(_ body: (Recorder) -> Void) {
         guard recording.recorder.begin() else { return }

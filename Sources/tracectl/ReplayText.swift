@@ -30,6 +30,10 @@ func text(of report: ReplayReport) -> String {
             "  keyframes: \(grouped(totals.keyframesEqual)) equal, \(grouped(totals.keyframesDifferent)) different;"
                 + " \(counted(totals.pagesCompared, "page")) compared")
     }
+    if totals.timedBytes > 0 {
+        let bytes = counted(totals.timedBytes, "byte")
+        lines.append("  explained: \(bytes) of memory that depend on times which the guest read")
+    }
     for reason in report.reasons {
         lines.append("  \(reason.verdict.rawValue): \(reason.text) (\(counted(reason.stepCount, "step")))")
         if reason.verdict == .explained { lines += instructions(report, reason.text) }
@@ -62,7 +66,7 @@ private func instructions(_ report: ReplayReport, _ reason: String) -> [String] 
 private func memory(_ report: ReplayReport) -> String {
     guard report.totals.keyframesDifferent == 0 else { return ", memory differs" }
     switch report.memoryEqualAtStep {
-    case report.endStep?: return ", final memory identical"
+    case report.endStep?: return ", final memory identical" + (report.totals.timedBytes > 0 ? " but for times" : "")
     // The keyframe that a replay starts from is loaded, and the one at step 0 says little: neither compares anything.
     case let step? where step > report.firstStep:
         return ", memory identical when last compared, before step \(grouped(step))"

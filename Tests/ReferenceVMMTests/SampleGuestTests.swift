@@ -19,6 +19,12 @@ import Testing
         #expect(run.outcome == .exited(status: 1))
     }
 
+    @Test func `the guest that reads times sees them grow`() throws {
+        let run = try SampleGuest.run(PCConfiguration(image: .flat(try SampleGuest.image("timestamps"))))
+        #expect(run.serial == "time passed\n")
+        #expect(run.outcome == .exited(status: 1))
+    }
+
     @Test func `the long-mode guest sees its ticks and its page faults`() throws {
         let run = try SampleGuest.run(PCConfiguration(image: .flat(try SampleGuest.image("longmode"))))
         let expected = """
@@ -97,7 +103,7 @@ import Testing
         #expect(run.exitCounts["HALTED"] == 1250)
     }
 
-    @Test(arguments: ["hello", "selfmod", "longmode", "exerciser", "twocpus"])
+    @Test(arguments: ["hello", "selfmod", "longmode", "exerciser", "timestamps", "twocpus"])
     func `the same guest twice makes the same steps`(name: String) throws {
         let configuration = PCConfiguration(image: .flat(try SampleGuest.image(name)), vcpuCount: 2)
         #expect(try SampleGuest.run(configuration) == SampleGuest.run(configuration))

@@ -31,31 +31,8 @@ import Tracer
         while try guest.run(budget: count).reason == .none {}
         try recorder.finish()
 
-        let uncounted = FilePath(folder.appending(path: "uncounted.vmtrace").path)
-        let reader = try TraceReader(path: whole)
-        var header = reader.header
-        header.capability.countsInstructions = false
-        header.processorModel = TraceHeader.hostProcessor
-        let writer = try TraceWriter(.file(uncounted), header: header)
-        let cursor = try reader.cursor()
-        while let event = try cursor.next() {
-            switch event {
-            case .step(var step):
-                (step.retired, step.clock) = (nil, 0)
-                try writer.append(.step(step))
-            case .keyframe(let keyframe):
-                for object in keyframe.objects {
-                    for reference in object.pages {
-                        let content = try reader.page(reference.content)
-                        _ = try unsafe writer.storePage(content.span.bytes)
-                    }
-                }
-                try writer.append(event)
-            default: try writer.append(event)
-            }
-        }
-        _ = try writer.finish()
-        return try Replayer(try TraceReader(path: uncounted), on: SoftBackend()).run()
+        let uncounted = try TraceReader(path: whole).withoutCounts(in: folder)
+        return try Replayer(uncounted, on: SoftBackend()).run()
     }
 
     @Test(arguments: [1, 2, 3, 4, 6, 7, 11] as [UInt64])

@@ -10,27 +10,12 @@ import Tracer
 
 /// Recordings from outside of a hypervisor, which says neither how many instructions a run retired nor what time it is.
 @Suite struct UncountedReplayTests {
-    /// What a shim would have recorded of the same run: no counts, no clock, no keyframes, a processor of its own.
     private func replay(_ trace: RecordedTrace, change: (inout Step) -> Void = { _ in }) throws -> ReplayReport {
-        let url = FileManager.default.temporaryDirectory.appending(path: "uncounted-\(UUID().uuidString).vmtrace")
-        defer { try? FileManager.default.removeItem(at: url) }
-        var header = trace.reader.header
-        header.capability.countsInstructions = false
-        (header.backendName, header.processorModel, header.cpuidTable) = ("nvmm", TraceHeader.hostProcessor, [])
-        let writer = try TraceWriter(.file(FilePath(url.path)), header: header)
-        let cursor = try trace.reader.cursor()
-        while let event = try cursor.next() {
-            switch event {
-            case .keyframe: break
-            case .step(var step):
-                (step.retired, step.clock) = (nil, 0)
-                change(&step)
-                try writer.append(.step(step))
-            default: try writer.append(event)
-            }
-        }
-        _ = try writer.finish()
-        return try Replayer(try TraceReader(path: FilePath(url.path)), on: ToyBackend()).run()
+        let folder = FileManager.default.temporaryDirectory.appending(path: "uncounted-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let uncounted = try trace.reader.withoutCounts(in: folder, keepsKeyframes: false, change: change)
+        return try Replayer(uncounted, on: ToyBackend()).run()
     }
 
     @Test func `exits that the guest causes are checked without counts`() throws {

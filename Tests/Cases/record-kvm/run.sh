@@ -23,6 +23,17 @@ for words in "" "slots copy" "rounds=100" "read=50 rounds=10" "sync" "unknown" "
     sed -n 's/^  identical [0-9,]*, explained [0-9,]*, /  /p' replay.txt
 done
 cat alone.txt | head -n 1 | cut -c 1-40
+echo "== a guest that reads the time: what depends on it is explained, on both backends"
+tracectl record -o times.vmtrace -- ./kvm_client "$ROOT/Tests/Interposer/kvm_times.bin" rounds=50 read=30 >/dev/null 2>&1
+for backend in soft kvm; do
+    tracectl replay --backend $backend times.vmtrace >replay.txt
+    echo "status $?"
+    head -n 1 replay.txt
+    grep -o '0x10[0-9a-f]* rdtsc' replay.txt | sort
+done
+tracectl replay times.vmtrace --fault adc-carry >fault.txt
+echo "status $?"
+grep -A 1 'Wrong instruction' fault.txt | grep -o 'adc '
 echo "== exits by reason are what the client counted"
 for level in exits replay; do
     tracectl record --level "$level" -o counted.vmtrace -- ./kvm_client "$guest" count 2>/dev/null | tail -n 1 >client.txt
