@@ -27,6 +27,7 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
+        .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
     ],
     targets: [
         // Doors to C libraries: module maps and the few macros that Swift cannot import.
@@ -83,7 +84,11 @@ let package = Package(
             swiftSettings: strict),
         .target(name: "Replay", dependencies: ["Assists", "Disassembly", "NVMM", "TraceFile"], swiftSettings: strict),
         .target(
-            name: "Analysis", dependencies: ["NVMM", "Replay", "TraceFile"],
+            name: "Analysis",
+            dependencies: [
+                "NVMM", "Replay", "TraceFile",
+                .product(name: "TOMLKit", package: "TOMLKit"),
+            ],
             swiftSettings: strict),
         .executableTarget(
             name: "tracectl",

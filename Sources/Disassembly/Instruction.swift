@@ -32,6 +32,8 @@ public struct Instruction: Hashable, Sendable {
     public var mnemonic: String
     /// Prefixes, mnemonic and operands; branch targets are absolute.
     public var text: String
+    /// Mnemonic and kinds of operands, as the manuals name forms: `shl r32, imm8`, `mov m64, r64`.
+    public var form: String
     /// 1...15.
     public var byteCount: Int
     /// A string instruction behind REP, REPE or REPNE.
@@ -74,10 +76,31 @@ public struct Instruction: Hashable, Sendable {
         guard succeeded(status) else { return nil }
         self.text = Self.string(text)
         mnemonic = unsafe ZydisMnemonicGetString(instruction.mnemonic).map { unsafe String(cString: $0) } ?? "unknown"
+        let kinds = unsafe operands.prefix(visible).map { unsafe Self.kind($0) }
+        form = kinds.isEmpty ? mnemonic : mnemonic + " " + kinds.joined(separator: ", ")
         byteCount = Int(unsafe instruction.length)
         let repeats = ZydisInstructionAttributes(
             ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE)
         isRepeated = unsafe instruction.attributes & repeats != 0
+    }
+
+    private static func kind(_ operand: ZydisDecodedOperand) -> String {
+        let size = unsafe operand.size
+        switch unsafe operand.type {
+        case ZYDIS_OPERAND_TYPE_REGISTER:
+            return switch ZydisRegisterGetClass(unsafe operand.reg.value) {
+            case ZYDIS_REGCLASS_SEGMENT: "sreg"
+            case ZYDIS_REGCLASS_CONTROL: "cr"
+            case ZYDIS_REGCLASS_DEBUG: "dr"
+            case ZYDIS_REGCLASS_X87: "st"
+            case ZYDIS_REGCLASS_MMX: "mm"
+            case ZYDIS_REGCLASS_XMM: "xmm"
+            default: "r\(size)"
+            }
+        case ZYDIS_OPERAND_TYPE_MEMORY: return "m\(size)"
+        case ZYDIS_OPERAND_TYPE_POINTER: return "ptr\(size)"
+        default: return unsafe operand.imm.is_relative != 0 ? "rel\(size)" : "imm\(size)"
+        }
     }
 
     private static func string(_ characters: [CChar]) -> String {

@@ -70,6 +70,8 @@ public struct InstructionPlace: Hashable, Encodable, Sendable {
     @Hexadecimal public var rip: UInt64
     public var bytes: [UInt8]
     public var mnemonic: String
+    /// As ``KnownDifference/instruction`` names it.
+    public var form: String
     public var text: String
 }
 

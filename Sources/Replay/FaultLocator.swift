@@ -54,6 +54,11 @@ struct FaultLocator {
         return finding
     }
 
+    /// The last instructions of a step, executed before its exit; none where they cannot be found.
+    func instructions(before step: UInt64) -> [InstructionPlace] {
+        (try? stepThrough(step, skip: nil).before) ?? []
+    }
+
     /// Executes step `target` instruction by instruction, on both backends where there are two.
     ///
     /// - Parameter skip: instructions to run in one go first; nil: all but the last few.

@@ -13,11 +13,11 @@ struct GuestCode {
         let rip = state[.rip]
         let bytes = fetch(state, count: 15)
         guard let instruction = Instruction(decoding: bytes, at: rip, size: CodeSize(of: state)) else {
-            return InstructionPlace(step: step, rip: rip, bytes: bytes, mnemonic: "", text: "")
+            return InstructionPlace(step: step, rip: rip, bytes: bytes, mnemonic: "", form: "", text: "")
         }
         return InstructionPlace(
             step: step, rip: rip, bytes: Array(bytes.prefix(instruction.byteCount)), mnemonic: instruction.mnemonic,
-            text: instruction.text)
+            form: instruction.form, text: instruction.text)
     }
 
     /// Whether a VCPU in `state` stands at a string instruction behind REP, REPE or REPNE.

@@ -14,6 +14,8 @@ public struct ReplayOptions: Sendable {
     public var memoryBytesMax: UInt64
     /// Executed instructions and events that a divergence report lists at most.
     public var historyCount: Int
+    /// Differences that are accepted: steps that show nothing else are explained.
+    public var known: [KnownDifference] = []
 
     public init(
         from: UInt64 = 0, to: UInt64? = nil, resynchronises: Bool = false, allowsOtherBackend: Bool = false,

@@ -23,6 +23,8 @@ public struct ReplayReport: Encodable, Sendable {
     public var reasons: [Reason] = []
     /// Instructions that explained steps are laid to, at most ``explainedInstructionsMax``, in the order of appearance.
     public var explainedInstructions: [ExplainedInstruction] = []
+    /// What each rule of ``ReplayOptions/known`` swallowed, in their order.
+    public var knownDifferences: [KnownDifferenceUse] = []
     /// Steps before the last place where all memory and private state was compared and equal; nil: nowhere.
     public var memoryEqualAtStep: UInt64?
     /// The trace was ended properly. Otherwise what its writer had in flight is missing.
@@ -35,6 +37,8 @@ public struct ReplayReport: Encodable, Sendable {
         public var explained: UInt64 = 0
         public var divergent: UInt64 = 0
         public var unverifiable: UInt64 = 0
+        /// All that were compared, or should have been.
+        public var stepCount: UInt64 { identical &+ explained &+ divergent &+ unverifiable }
         /// Steps that ended without an exit, at places that a backend without a count of instructions cannot find: the
         /// next one was begun there.
         public var notRun: UInt64 = 0

@@ -172,13 +172,20 @@ extension ReplayRun {
             gap = reason
             return report.count(.unverifiable, because: reason)
         }
+        if try accepts(fields, of: step, at: position) { return try goOn(after: step) }
         report.count(.divergent)
         if report.divergence == nil { report.divergence = try describe(step, outcome, at: position, fields: fields) }
         guard options.resynchronises else {
             isEnded = true
             return
         }
-        machine.unfinished[step.vcpu] = nil
+        try goOn(after: step)
+    }
+
+    /// From the recorded registers.
+    private func goOn(after step: Step) throws(ReplayError) {
+        // They may be those before an instruction whose answers come.
+        if machine.unfinished[step.vcpu]?.rip != step.state[.rip] { machine.unfinished[step.vcpu] = nil }
         try machine.adopt(step)
     }
 

@@ -7,7 +7,7 @@ internal import TraceFile
 final class ReplayRun {
     private let reader: TraceReader
     let backend: any Backend
-    private let reference: (any Backend)?
+    let reference: (any Backend)?
     let options: ReplayOptions
     let machine: ReplayMachine
     private let startKeyframe: Int?
@@ -44,6 +44,7 @@ final class ReplayRun {
         self.backend = backend
         self.reference = reference
         self.options = options
+        report.knownDifferences = options.known.map { KnownDifferenceUse(rule: $0, stepCount: 0, firstStep: nil) }
         self.observer = observer
         self.shadowCount = shadowCount
         machine = try ReplayMachine(
@@ -165,14 +166,18 @@ extension ReplayRun {
             report.count(.identical)
             return
         }
+        let fields = outcome.fields(against: step)
+        if try accepts(fields, of: step, at: position) { return try adopt(step) }
         report.count(.divergent)
-        if report.divergence == nil {
-            report.divergence = try describe(step, outcome, at: position, fields: outcome.fields(against: step))
-        }
+        if report.divergence == nil { report.divergence = try describe(step, outcome, at: position, fields: fields) }
         guard options.resynchronises else {
             isEnded = true
             return
         }
+        try adopt(step)
+    }
+
+    private func adopt(_ step: Step) throws(ReplayError) {
         try machine.adopt(step)
         clockSkew = step.clock &- machine.machine.clock
     }
@@ -200,10 +205,15 @@ extension ReplayRun {
 
     /// The cause as far as it can be found. What goes wrong on the way must not hide the divergence itself.
     private func locate(end: UInt64, includesEnd: Bool) -> FaultLocator.Finding {
-        let locator = FaultLocator(
-            reader: reader, primary: backend, reference: reference, options: options,
+        (try? locator(backend, reference, options).locate(end: end, includesEnd: includesEnd)) ?? FaultLocator.Finding()
+    }
+
+    func locator(
+        _ primary: any Backend, _ reference: (any Backend)?, _ options: ReplayOptions
+    ) -> FaultLocator {
+        FaultLocator(
+            reader: reader, primary: primary, reference: reference, options: options,
             startKeyframe: equalKeyframeIndex ?? startKeyframe, timedSteps: timedSteps)
-        return (try? locator.locate(end: end, includesEnd: includesEnd)) ?? FaultLocator.Finding()
     }
 }
 

@@ -33,13 +33,15 @@ func makeBackend(
                     header.cpuidTable, name: header.processorModel,
                     setsAuxiliaryByShifts: header.setsAuxiliaryByShifts) : nil
         }
-        let chosen = try presented ?? model.map { wanted in
-            guard let found = models.first(where: { $0.name == wanted }) else {
-                let names = models.map(\.name).joined(separator: ", ")
-                throw PlainTrouble(sentence: "there is no processor model \(wanted): use one of \(names)")
+        let chosen =
+            try presented
+            ?? model.map { wanted in
+                guard let found = models.first(where: { $0.name == wanted }) else {
+                    let names = models.map(\.name).joined(separator: ", ")
+                    throw PlainTrouble(sentence: "there is no processor model \(wanted): use one of \(names)")
+                }
+                return found
             }
-            return found
-        }
         guard let fault else { return SoftBackend(model: chosen ?? .base) }
         guard let kind = InjectedFault(rawValue: fault.name) else {
             let names = InjectedFault.allCases.map(\.rawValue).joined(separator: ", ")

@@ -14,6 +14,7 @@ struct ClientRecording {
     var keyframeEvery: UInt64?
     var isDurable: Bool
     var drops: Bool
+    var requires: RequiredGrade?
     /// Keeps the newest part until something happens.
     var flight: Flight?
 
@@ -178,6 +179,7 @@ struct ClientRecording {
         for reason in result.grade.reasons where reason != .recordLevel || level != .exits {
             StandardError.line("tracectl: good for \(words(result.grade.level)): \(words(reason))")
         }
+        if let requires { try requires.check(result.grade) }
     }
 
     private func nothing(_ status: Int32, _ ring: RecordRing, _ failure: ImportError?) -> PlainTrouble {

@@ -1,5 +1,6 @@
 // Sentences for why a trace cannot be replayed.
 
+import Analysis
 import NVMM
 import Replay
 import TraceFile
@@ -44,4 +45,15 @@ func sentence(for error: ReplayError) -> String {
 private func text(_ registers: CPUIDRegisters?) -> String {
     guard let registers else { return "absent" }
     return [registers.eax, registers.ebx, registers.ecx, registers.edx].map { hex(UInt64($0)) }.joined(separator: " ")
+}
+
+func sentence(for error: KnownDifferencesError) -> String {
+    let example =
+        "; a rule is [[difference]] with instruction = \"shl r32, imm8\", field = \"rflags.af\", reason and proof"
+    switch error {
+    case .syntax(let line, let column, let text): return "is no TOML: line \(line), column \(column): \(text)"
+    case .keyMissing(let key): return "lacks the key \(key), or it is no text" + example
+    case .unknownKey(let text): return "has a key that is not known: \(text)" + example
+    case .empty(let rule, let key): return "has nothing to say for \(key) in rule \(rule + 1)" + example
+    }
 }

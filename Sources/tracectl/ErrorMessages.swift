@@ -1,6 +1,7 @@
 // One sentence, with the fix in it, for each error that a library throws. The libraries throw places and values;
 // people's words are made here and nowhere else.
 
+import Analysis
 import KVMBackend
 import NVMM
 import ReferenceVMM
@@ -44,6 +45,7 @@ func sentence(forAny error: any Error) -> String? {
     case let error as TraceWriteError: return sentence(for: error)
     case let error as ImportError: return sentence(for: error)
     case let error as ReplayError: return sentence(for: error)
+    case let error as KnownDifferencesError: return sentence(for: error)
     case let error as PCError: return sentence(for: error)
     default: return nil
     }

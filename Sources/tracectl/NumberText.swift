@@ -42,3 +42,8 @@ func sized(_ byteCount: some BinaryInteger) -> String {
     }
     return counted(byteCount, "byte")
 }
+
+/// A part of a whole, in percent, as finely as 0.01 %.
+func share(_ part: UInt64, of whole: UInt64) -> String {
+    decimals(Double(part) * 100 / Double(max(whole, 1)), 2) + " %"
+}

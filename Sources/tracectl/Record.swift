@@ -137,6 +137,9 @@ struct Record: ParsableCommand {
         guard ring.map({ $0.bytes >= FlightRecorder.byteCountMin }) ?? true else {
             throw ValidationError("--ring must be at least 1M")
         }
+        guard require == nil || level != .exits else {
+            throw ValidationError("--require exact needs --level replay or client")
+        }
         if !command.isEmpty { return try validateCommand() }
         guard (firmware == nil) != (guest == nil) else {
             throw ValidationError("name what to run: either --firmware FILE, --guest FILE, or -- COMMAND")
@@ -145,9 +148,6 @@ struct Record: ParsableCommand {
         guard cpus > 0 else { throw ValidationError("--cpus must be at least 1") }
         guard backend != .kvm || maxInstructions == nil else {
             throw ValidationError("KVM counts no instructions: end the recording with --max-exits")
-        }
-        guard require == nil || level != .exits else {
-            throw ValidationError("--require exact needs --level replay or client")
         }
         guard keyframeEvery != 0 else { throw ValidationError("--keyframe-every must be at least 1") }
         guard api == nil, !drop else { throw ValidationError("--api and --drop go with a command") }
@@ -160,8 +160,11 @@ struct Record: ParsableCommand {
         guard cpus == 1, cpu == nil else {
             throw ValidationError("a command chooses its own processors: no --cpus or --cpu with it")
         }
-        guard maxExits == nil, maxInstructions == nil, require == nil, !time else {
-            throw ValidationError("--max-exits, --max-instructions, --time and --require do not go with a command")
+        guard maxExits == nil, maxInstructions == nil, !time else {
+            throw ValidationError("--max-exits, --max-instructions and --time do not go with a command")
+        }
+        guard require == nil || ring == nil else {
+            throw ValidationError("--require and --ring do not go together with a command")
         }
         guard output != "-" else { throw ValidationError("the trace of a command goes to a file: give -o FILE") }
         guard keyframeEvery != 0 else { throw ValidationError("--keyframe-every must be at least 1") }
@@ -171,7 +174,7 @@ struct Record: ParsableCommand {
         if !command.isEmpty {
             let client = ClientRecording(
                 command: command, output: output, level: level, keyframeEvery: keyframeEvery, isDurable: durable,
-                drops: drop, flight: flight)
+                drops: drop, requires: require, flight: flight)
             return try client.run()
         }
         Interruption.watch()
@@ -322,14 +325,19 @@ struct Record: ParsableCommand {
             StandardError.line("tracectl: interrupted: the trace is closed and whole up to here")
             throw ExitStatus.signal(signal)
         }
-        if require == .exact, result.grade.level != .exact {
-            throw PlainTrouble(sentence: "--require exact: the recording is good for \(words(result.grade.level)) only")
-        }
+        if let require { try require.check(result.grade) }
         if let sentence = failure(outcome) { throw PlainTrouble(sentence: sentence) }
     }
 }
 
-enum RequiredGrade: String, ExpressibleByArgument, CaseIterable { case exact }
+enum RequiredGrade: String, ExpressibleByArgument, CaseIterable {
+    case exact
+
+    func check(_ grade: TraceGrade) throws {
+        guard grade.level != .exact else { return }
+        throw PlainTrouble(sentence: "--require \(rawValue): the recording is good for \(words(grade.level)) only")
+    }
+}
 
 /// What a command speaks with its hypervisor.
 enum InterfaceName: String, ExpressibleByArgument, CaseIterable { case nvmm, kvm }

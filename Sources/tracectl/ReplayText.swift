@@ -4,7 +4,7 @@ import Replay
 
 func text(of report: ReplayReport) -> String {
     let totals = report.totals
-    let count = totals.identical + totals.explained + totals.divergent + totals.unverifiable
+    let count = totals.stepCount
     var lines: [String] = []
     if report.isClean {
         let steps = totals.explained == 0 ? "all \(counted(count, "step")) identical" : "no real difference"
@@ -37,6 +37,11 @@ func text(of report: ReplayReport) -> String {
     for reason in report.reasons {
         lines.append("  \(reason.verdict.rawValue): \(reason.text) (\(counted(reason.stepCount, "step")))")
         if reason.verdict == .explained { lines += instructions(report, reason.text) }
+    }
+    for use in report.knownDifferences {
+        let steps = "\(counted(use.stepCount, "step")), \(share(use.stepCount, of: count))"
+        let first = use.firstStep.map { "\(steps), the first \(grouped($0))" } ?? "never met"
+        lines.append("  known: \(use.rule.instruction), \(use.rule.field) (\(first)): \(use.rule.reason)")
     }
     if report.rawStoreCount > 0 {
         let stores = counted(report.rawStoreCount, "store")

@@ -41,6 +41,12 @@ struct ReplayTrace: ParsableCommand {
     @Flag(help: "After a difference, go on from the recorded state, and count.")
     var resync = false
 
+    @Option(
+        help: ArgumentHelp(
+            "Differences that are accepted, in TOML; the report says what each rule swallowed.", valueName: "file"),
+        completion: .file(extensions: ["toml"]))
+    var known: String?
+
     @Flag(help: "One JSON document.")
     var json = false
 
@@ -57,8 +63,8 @@ struct ReplayTrace: ParsableCommand {
         guard againstClient == !command.isEmpty else {
             throw ValidationError("--against-client and a command go together: --against-client TRACE -- COMMAND")
         }
-        if againstClient, from != nil || to != nil || resync || fault != nil {
-            throw ValidationError("--from, --to and --resync do not go with --against-client")
+        if againstClient, from != nil || to != nil || resync || known != nil || fault != nil {
+            throw ValidationError("--from, --to, --resync and --known do not go with --against-client")
         }
         if let from, let to, to < from { throw ValidationError("--to lies before --from") }
     }
@@ -66,9 +72,11 @@ struct ReplayTrace: ParsableCommand {
     func run() throws {
         if againstClient { return try ClientReplay(trace: trace, command: command, writesJSON: json).run() }
         Interruption.watch()
+        let known = try known.map { try readKnownDifferences($0) } ?? []
         let report = try about(trace.text) {
             let reader = try TraceReader(path: trace.path)
             var options = ReplayOptions(from: from ?? 0, resynchronises: resync)
+            options.known = known
             // The options end before a step, the command line names the last one.
             options.to = to.map { $0 == .max ? $0 : $0 + 1 }
             let model = reader.header.isOfHypervisor ? nil : reader.header.processorModel
@@ -92,8 +100,25 @@ struct ReplayTrace: ParsableCommand {
             }
         }
         StandardOutput.write(json ? try StableJSON.text(report) + "\n" : text(of: report))
-        if let fault, report.isClean { warnOfIdleFault(fault, in: report) }
+        if let fault, report.isClean, report.knownDifferences.allSatisfy({ $0.stepCount == 0 }) {
+            warnOfIdleFault(fault, in: report)
+        }
+        warnOfGreed(report)
         if !report.isClean { throw ExitStatus.difference }
+    }
+
+    private func readKnownDifferences(_ path: String) throws -> [KnownDifference] {
+        let bytes = try readFile(path)
+        return try about(path) { try KnownDifferencesFile.rules(in: String(decoding: bytes, as: UTF8.self)) }
+    }
+
+    /// A rule is for a rare case: one that swallows more hides what nobody has looked into.
+    private func warnOfGreed(_ report: ReplayReport) {
+        for use in report.knownDifferences where use.stepCount &* 1000 > report.totals.stepCount {
+            StandardError.line(
+                "tracectl: the known difference of \(use.rule.instruction) in \(use.rule.field) swallowed"
+                    + " \(share(use.stepCount, of: report.totals.stepCount)) of the steps: look into it again")
+        }
     }
 
     /// A fault that was asked for and not found is a finding about the request, not about the trace.

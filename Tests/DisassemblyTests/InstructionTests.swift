@@ -16,6 +16,19 @@ import Testing
         #expect(try #require(Instruction(decoding: [0x48, 0x01, 0xC8], at: 0, size: .bits64)).text == "add rax, rcx")
     }
 
+    @Test func `forms name the kinds of operands`() {
+        func form(_ bytes: [UInt8], _ size: CodeSize = .bits64) -> String? {
+            Instruction(decoding: bytes, at: 0, size: size)?.form
+        }
+        #expect(form([0xC1, 0xE1, 0x04]) == "shl r32, imm8")
+        #expect(form([0x48, 0x89, 0x03]) == "mov m64, r64")
+        #expect(form([0x8E, 0xD8], .bits16) == "mov sreg, r16")
+        #expect(form([0x0F, 0x22, 0xD8]) == "mov cr, r64")
+        #expect(form([0x75, 0xE7]) == "jnz rel8")
+        #expect(form([0x0F, 0x58, 0x01]) == "addps xmm, m128")
+        #expect(form([0xF4]) == "hlt")
+    }
+
     @Test func `branch targets are absolute`() throws {
         let jump = try #require(Instruction(decoding: [0x75, 0xE7], at: 0x101C, size: .bits32))
         #expect(jump.mnemonic == "jnz")

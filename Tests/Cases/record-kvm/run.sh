@@ -45,6 +45,11 @@ echo "== a machine after the first is not recorded, and works"
 tracectl record -o again.vmtrace -- ./kvm_client "$guest" again 2>again.err | cmp alone.txt -
 grep -o 'good for.*' again.err
 tracectl replay again.vmtrace | head -n 1
+echo "== a grade that is asked for, and not reached"
+tracectl record --require exact -o exact.vmtrace -- ./kvm_client "$guest" >/dev/null 2>&1
+echo "status $?"
+tracectl record --require exact -o lower.vmtrace -- ./kvm_client "$guest" again 2>&1 >/dev/null | tail -n 1
+echo "status ${PIPESTATUS[0]}"
 echo "== a fault of the backend is found"
 tracectl record -o fault.vmtrace -- ./kvm_client "$guest" 2>/dev/null >/dev/null
 tracectl replay fault.vmtrace --fault adc-carry >fault.txt
