@@ -18,20 +18,30 @@ extension ReplayRun {
     }
 
     /// Where it is not known what in the guest depends on times: nothing of the step is compared.
-    private func needsShadows(_ does: Bool) -> Bool {
-        // Who watches the replay must not see it twice.
-        lacksShadows = does && observer == nil
-        return lacksShadows
+    private func needsShadows() -> Bool {
+        guard machine.needsShadows, !beginsAgain() else { return lacksShadows }
+        gap = "the guest reads times, and what depends on them needs more memory to tell, or nobody looking on"
+        report.count(.unverifiable, because: gap)
+        return true
     }
 
     /// Whether a difference may be due to times in a way that the shadows happened not to show.
-    func needsMoreShadows() -> Bool { needsShadows(shadowCount > 0 && shadowCount < Self.shadowsMax) }
+    func needsMoreShadows() -> Bool { shadowCount > 0 && beginsAgain() }
+
+    /// Ends the replay, so that it begins again with more shadows, where there is a larger number, memory for it, and
+    /// nobody who would see the replay twice.
+    private func beginsAgain() -> Bool {
+        let next = Self.shadowCounts.first { $0 > shadowCount }
+        let bytes = machine.objects.values.reduce(UInt64(0)) { $0 + UInt64($1.byteCount) }
+        lacksShadows = observer == nil && next.map { UInt64($0 + 1) * bytes <= options.memoryBytesMax } == true
+        return lacksShadows
+    }
 
     /// A run whose instructions nobody counted.
     func executeUncounted(_ step: Step) throws(ReplayError) {
         if step.exit.reason.isPlacedByRegisters, !backend.capability.countsInstructions { return try skip(step) }
         let outcome = try machine.run(step)
-        if needsShadows(machine.needsShadows) { return }
+        if needsShadows() { return }
         retired = outcome.retired ?? 0
         report.totals.instructions &+= retired
         guard HypervisorComparison.exitsAgree(step.exit.reason, outcome.exit.reason) else {
@@ -166,13 +176,13 @@ extension ReplayRun {
     private func report(
         _ step: Step, at position: UInt64, _ fields: [ComparedField], _ outcome: RunOutcome? = nil
     ) throws(ReplayError) {
+        if try accepts(fields, of: step, at: position) { return try goOn(after: step) }
         if needsMoreShadows() { return }
         if (twin?.machine ?? machine).shadows?.hasParted == true {
             let reason = "the time-stamp counter decided which way the guest went, and where it wrote"
             gap = reason
             return report.count(.unverifiable, because: reason)
         }
-        if try accepts(fields, of: step, at: position) { return try goOn(after: step) }
         report.count(.divergent)
         if report.divergence == nil { report.divergence = try describe(step, outcome, at: position, fields: fields) }
         guard options.resynchronises else {

@@ -33,8 +33,8 @@ final class ReplayRun {
     /// Ends the replay, so that it begins again with more shadows.
     var lacksShadows = false
     let shadowCount: Int
-    /// Where the time decides between two outcomes, few go unnoticed.
-    static let shadowsMax = 16
+    /// How many shadows stand beside a replay, at first and where those leave a difference open.
+    static let shadowCounts = [0, 2, 6, 16]
 
     init(
         _ reader: TraceReader, backend: any Backend, reference: (any Backend)?, options: ReplayOptions,

@@ -41,7 +41,7 @@ public struct Replayer {
         observer: (any ReplayObserver)?, progress: (ReplayProgress) -> Void
     ) throws(ReplayError) -> ReplayReport {
         // Few guests read times: the others are not to pay for it. More shadows settle what two leave open.
-        for shadowCount in [0, 2, 6, ReplayRun.shadowsMax] {
+        for shadowCount in ReplayRun.shadowCounts {
             let run = try ReplayRun(
                 reader, backend: backend, reference: reference, options: options, observer: observer,
                 shadowCount: shadowCount)
