@@ -3,6 +3,7 @@
 #define _DEFAULT_SOURCE
 #endif
 #include "ring.h"
+#include "ring_answers.h"
 #include "ring_records.h"
 #include "ring_system.h"
 
@@ -15,6 +16,8 @@ static_assert(offsetof(struct ring_control, next_sequence) == 64, "a line of its
 static_assert(offsetof(struct ring_control, state) == 128, "a line of its own");
 static_assert(offsetof(struct ring_control, heartbeat) == 192, "a line of its own");
 static_assert(sizeof(struct ring_lane) == 256, "a lane's lines");
+static_assert(sizeof(struct ring_answers_header) == 16 && sizeof(struct ring_answer) == 32, "as tracectl writes them");
+static_assert(sizeof(struct ring_kvm_exit) == 104, "as tracectl writes them");
 static_assert(offsetof(struct ring_lane, freed) == 64, "a line of its own");
 static_assert(offsetof(struct ring_lane, lost) == 128, "a line of its own");
 static_assert(sizeof(struct ring_record) == 40, "protocol version 2");

@@ -70,7 +70,14 @@ bool kvm_records_memory(void);
 void kvm_record_call(uint32_t machine, uint32_t vcpu, uint32_t call, uint64_t first, uint64_t second, uint64_t third,
     uint64_t fourth);
 
+// MARK: - A recording in the kernel's place (kvm_recorded.c)
+
+/// NULL where the kernel answers.
+extern const uint8_t *kvm_recording;
+long kvm_recorded_ioctl(int file, unsigned long request, uint64_t argument);
+
 static inline long kvm_ioctl(int file, unsigned long request, uint64_t argument) {
+    if (kvm_recording != NULL) return kvm_recorded_ioctl(file, request, argument);
     return ring_syscall(SYS_ioctl, file, (long)request, (long)argument);
 }
 

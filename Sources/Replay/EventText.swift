@@ -56,7 +56,7 @@ public enum EventText {
         }
     }
 
-    static func line(_ completion: Completion) -> String {
+    public static func line(_ completion: Completion) -> String {
         let place = shortHex(completion.address)
         let text =
             switch completion.kind {

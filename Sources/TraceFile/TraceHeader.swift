@@ -39,6 +39,8 @@ public struct TraceHeader: Equatable, Sendable {
         /// Beginning of the keys that name an MSR by eight hexadecimal digits: what the recording's hypervisor answered
         /// by itself at first, in hexadecimal.
         public static let msrPrefix = "msr-"
+        /// Then a capability in four decimal digits; the value is what KVM_CHECK_EXTENSION said of it, in decimal.
+        public static let extensionPrefix = "extension-"
         /// Key of AF as shifts leave it on the recording's processor: 0 or 1.
         public static let auxiliaryAfterShift = "af-after-shift"
         /// Key of whether the recording's hypervisor finishes the instruction that exited by itself, at the next entry:

@@ -7,6 +7,7 @@ internal import TraceFile
 
 /// Numbers of `ioctl` requests, as <linux/kvm.h> makes them.
 enum KVMRequest {
+    static let checkExtension: UInt32 = 0xAE03
     static let createVCPU: UInt32 = 0xAE41
     static let createInterruptController: UInt32 = 0xAE60
     static let interruptFileDescriptor: UInt32 = 0x4020_AE76

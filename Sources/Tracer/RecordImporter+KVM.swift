@@ -11,6 +11,8 @@ struct KVMImporter {
     var waiting: [TraceEvent] = []
     static let waitingMax = 65536
     var cpuid: [CPUIDEntry] = []
+    /// What KVM said of its capabilities, but for those that it lacks.
+    var extensions: [UInt64: Int32] = [:]
     /// What KVM answers by itself to RDMSR.
     var msrs: [UInt32: UInt64] = [:]
     var auxiliaryAfterShift: Bool?
@@ -49,6 +51,12 @@ struct KVMImporter {
             return TraceHeader.Parameter(
                 key: TraceHeader.Parameter.msrPrefix + String(repeating: "0", count: 8 - digits.count) + digits,
                 value: "0x" + String(msrs[msr] ?? 0, radix: 16))
+        }
+        parameters += extensions.keys.sorted().map { capability in
+            let digits = String(capability)
+            return TraceHeader.Parameter(
+                key: TraceHeader.Parameter.extensionPrefix + String(repeating: "0", count: max(4 - digits.count, 0))
+                    + digits, value: "\(extensions[capability] ?? 0)")
         }
         if let auxiliaryAfterShift {
             let key = TraceHeader.Parameter.auxiliaryAfterShift
@@ -89,6 +97,9 @@ extension RecordImporter {
         let damaged = ImportError.damagedRecord(sequence: record.sequence)
         guard let (call, rest) = record.split(ring_kvm_call.self), Int(call.data_bytes) == rest.count else {
             throw damaged
+        }
+        if call.request == KVMRequest.checkExtension, call.result > 0, call.argument < 10_000 {
+            kvm?.extensions[call.argument] = call.result
         }
         guard call.result >= 0, calls.machine == nil || record.machine == calls.machine else { return }
         let data = InterfaceBytes(rest)

@@ -17,11 +17,19 @@ struct ClientRecording {
     var requires: RequiredGrade?
     /// Keeps the newest part until something happens.
     var flight: Flight?
+    /// A file of answers that takes /dev/kvm's place; what the trace is good for is then nobody's concern.
+    var answers: String?
 
     /// Runs the command; its standard streams are ours.
     ///
     /// - Throws: ``ExitStatus`` with the command's own where that is not 0, ``Trouble`` where no trace came of it.
     func run() throws {
+        let status = try record()
+        if status != 0 { throw ExitStatus.command(status) }
+    }
+
+    /// - Returns: the command's exit status, 128 + n where a signal ended it.
+    func record() throws -> Int32 {
         let shim = try Shim.find()
         if let objection = Preloadable.objection(to: command[0]) {
             throw Trouble(path: command[0], cause: PlainTrouble(sentence: objection))
@@ -45,15 +53,13 @@ struct ClientRecording {
             throw error
         }
         if let flight {
-            let status = try fly(child, of: process, ring, drain, flight)
-            if status != 0 { throw ExitStatus.command(status) }
-            return
+            return try fly(child, of: process, ring, drain, flight)
         }
         let (status, failure) = try follow(child, of: process, ring, drain)
         // Whoever is left of the command's processes goes on without being recorded.
         ring.turnOff()
         try complete(drain, ring, status, failure)
-        if status != 0 { throw ExitStatus.command(status) }
+        return status
     }
 
     var ringPath: String { ringName(besides: output) }
@@ -94,6 +100,7 @@ struct ClientRecording {
         if let every = keyframeEvery ?? flight?.keyframeEvery {
             variables["NVMM_TRACE_KEYFRAME_EVERY"] = "\(every)"
         }
+        variables["VMTRACE_ANSWERS"] = answers
         let others = ClientProcess.inherited.filter { $0.hasPrefix(preloaded) }.map { $0.dropFirst(preloaded.count) }
         variables["LD_PRELOAD"] = ([shim.path[...]] + others).joined(separator: ":")
         return ClientProcess(command, setting: variables) { entry in
@@ -163,6 +170,7 @@ struct ClientRecording {
         }
         removeFile(ringPath)
         guard let totals = result.totals else { throw Trouble(path: command[0], cause: nothing(status, ring, failure)) }
+        if answers != nil, failure == nil { return }
         StandardError.line(
             "tracectl: recorded \(counted(totals.stepCount, "exit")), \(sized(totals.bytes.total)):"
                 + " the client ended with status \(status)")

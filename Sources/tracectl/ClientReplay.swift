@@ -16,12 +16,14 @@ struct ClientReplay {
     ///   be said.
     func run() throws {
         Interruption.watch()
-        try about(trace.text) {
+        let reader = try about(trace.text) {
             let reader = try TraceReader(path: trace.path)
             let level = reader.header.level
             guard level == .client else { throw ReplayError.guestWritesMissing(level) }
             guard reader.totals.stepCount > 0 else { throw ReplayError.noSteps }
+            return reader
         }
+        if reader.header.finishesInstructions { return try runOnAnswers(reader) }
         let (status, report) = try runClient()
         if report.trouble == ClientReport.unfinished {
             // Differences are reported at once: there was none so far.
@@ -42,10 +44,16 @@ struct ClientReplay {
         if !report.isIdentical { throw ExitStatus.difference }
     }
 
-    private func runClient() throws -> (status: Int32, report: ClientReport) {
+    /// A new folder of ours alone.
+    func makeFolder() throws -> URL {
         let folder = FileManager.default.temporaryDirectory.appending(path: "tracectl-\(UUID().uuidString)")
         try FileManager.default.createDirectory(
             at: folder, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o700])
+        return folder
+    }
+
+    private func runClient() throws -> (status: Int32, report: ClientReport) {
+        let folder = try makeFolder()
         defer { try? FileManager.default.removeItem(at: folder) }
         let file = folder.appending(path: "report")
         let variables = [

@@ -4,6 +4,7 @@ import Analysis
 import NVMM
 import Replay
 import TraceFile
+import Tracer
 
 func sentence(for error: ReplayError) -> String {
     switch error {
@@ -55,5 +56,14 @@ func sentence(for error: KnownDifferencesError) -> String {
     case .keyMissing(let key): return "lacks the key \(key), or it is no text" + example
     case .unknownKey(let text): return "has a key that is not known: \(text)" + example
     case .empty(let rule, let key): return "has nothing to say for \(key) in rule \(rule + 1)" + example
+    }
+}
+
+func sentence(for error: KVMAnswersError) -> String {
+    switch error {
+    case .otherInterface: "is none of a client of /dev/kvm"
+    case .guestWritesMissing(let level): sentence(for: ReplayError.guestWritesMissing(level))
+    case .trace(let error): sentence(for: error)
+    case .io(let number): "its answers cannot be written: " + systemSentence("write", number)
     }
 }

@@ -65,10 +65,11 @@ struct Fill: ParsableCommand {
     private static let refusal = "not filled: the replay differs, so that what the recorded guest wrote is not known"
 
     private func fill(_ reader: TraceReader) throws -> ReplayReport {
-        let model = reader.header.processorModel
+        let header = reader.header
+        let model = header.isOfHypervisor ? nil : header.processorModel
         let filler = TraceFiller(
-            reader, on: try makeBackend(.soft, model: model, fault: nil),
-            reference: try makeBackend(.soft, model: model, fault: nil))
+            reader, on: try makeBackend(.soft, model: model, recording: header, fault: nil),
+            reference: try makeBackend(.soft, model: model, recording: header, fault: nil))
         var progress = Progress()
         defer { progress.end() }
         let total = reader.totals.stepCount

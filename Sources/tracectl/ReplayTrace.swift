@@ -16,7 +16,7 @@ struct ReplayTrace: ParsableCommand {
 
             Example: tracectl replay boot.vmtrace
             Example, steps 5000 to 6000 from the nearest keyframe: tracectl replay boot.vmtrace --from 5000 --to 6000
-            Example, a client of libnvmm against what it did when it was recorded, with no processor:
+            Example, a client of libnvmm or /dev/kvm against what it did when it was recorded, with no processor:
               tracectl replay --against-client client.vmtrace -- ./client arguments
             The trace is one of level client (record --level client, or fill). The client's output is its own; the \
             verdict comes on standard error.
@@ -50,7 +50,7 @@ struct ReplayTrace: ParsableCommand {
     @Flag(help: "One JSON document.")
     var json = false
 
-    @Flag(help: "Test a client of libnvmm: the trace answers it, and what it does is compared.")
+    @Flag(help: "Test a client: the trace answers it in its hypervisor's place, and what it does is compared.")
     var againstClient = false
 
     @Option(parsing: .unconditional, help: ArgumentHelp(visibility: .hidden), transform: FaultRequest.parse)

@@ -10,6 +10,7 @@
 //   sync       keeps the registers in kvm_run itself
 //   exits=N    runs the guest again and again, until there were so many exits, and prints their number alone
 //   count      prints how many exits of which kind there were, in the end
+//   other      its device gives other bytes
 //   slots      memory in three slots, one of them an alias, one taken away and set again
 #define _GNU_SOURCE
 #include <errno.h>
@@ -37,6 +38,7 @@ static struct kvm_run *run;
 static int vcpu;
 static long rounds, reads, exits_wanted;
 static bool copies, unknown, forks, syncs, more_slots, counts;
+static uint32_t device_state = 12345;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static volatile bool may_store, is_over;
 
@@ -125,9 +127,8 @@ static void show(const char *format, ...) {
 }
 
 static uint8_t next_byte(void) {
-    static uint32_t state = 12345;
-    state = state * 1103515245 + 12345;
-    return (uint8_t)(state >> 16);
+    device_state = device_state * 1103515245 + 12345;
+    return (uint8_t)(device_state >> 16);
 }
 
 static bool wants_interrupt;
@@ -286,6 +287,7 @@ int main(int count, char **arguments) {
         else if (strcmp(word, "sync") == 0) syncs = true;
         else if (strcmp(word, "slots") == 0) more_slots = true;
         else if (strcmp(word, "count") == 0) counts = true;
+        else if (strcmp(word, "other") == 0) device_state = 54321;
         else return 2;
     }
     signal(SIGUSR1, kicked);
