@@ -39,6 +39,16 @@ measure() {
 echo "a client of our own that exits at nearly every instruction, $exits exits:"
 client=("$work/kvm_client" Tests/Interposer/kvm_guest.bin "exits=$exits")
 measure "" ""
+# What a store of the client costs where memory is write-protected again before each run.
+pages=16
+for ((round = 0; round < rounds; round++)); do
+    for stores in 0 $pages; do
+        rm -f "$work"/log*
+        seconds "$tracectl" record -o "$work/log" -- "${client[@]}" "stores=$stores" >>"$work/stores.$stores"
+    done
+done
+awk -v a="$(median <"$work/stores.0")" -v b="$(median <"$work/stores.$pages")" -v n=$((exits * pages)) \
+    'BEGIN { printf "  first stores to a page between runs: %.0f a second, %.2f us each\n", n / (b - a), (b - a) / n * 1e6 }'
 if ! command -v qemu-system-x86_64 >/dev/null; then
     echo "  skipped: needs qemu-system-x86_64"
     exit
@@ -48,3 +58,21 @@ drive=(-drive "file=$work/disk.img,format=raw,if=ide,snapshot=on")
 echo "QEMU on KVM, SeaBIOS and a disk by PIO:"
 client=(qemu-system-x86_64 -accel kvm "${options[@]}" "${drive[@]}")
 measure 1.05 1.25
+
+echo "QEMU's own record and replay of the same disk, on TCG:"
+for ((round = 0; round < rounds; round++)); do
+    Benchmarks/qemu-rr.sh "${FIRMWARE:-/usr/share/seabios/bios.bin}" "$work/disk.img"
+done | awk '{
+    for (field = 1; field <= NF; field++) { split($field, pair, "="); value[pair[1], NR] = pair[2] }
+}
+function middle(name,    count, index, other, list, swap) {
+    for (index = 1; index <= NR; index++) list[index] = value[name, index]
+    for (index = 1; index <= NR; index++) for (other = index + 1; other <= NR; other++)
+        if (list[other] + 0 < list[index] + 0) { swap = list[index]; list[index] = list[other]; list[other] = swap }
+    return list[int((NR + 1) / 2)]
+}
+END {
+    plain = middle("plain_seconds")
+    printf "  recorded: %.3f times the plain run of %s s, replayed: %.3f times, %s bytes\n",
+        middle("record_seconds") / plain, plain, middle("replay_seconds") / plain, middle("log_bytes")
+}'

@@ -6,7 +6,7 @@ set -euo pipefail
 # What the libraries need, then what only the tests, the samples and the benchmarks need.
 packages=(
     make pkg-config libzstd-dev libzydis-dev libxxhash-dev
-    nasm seabios qemu-system-x86 gdb python3 python3-zstandard python3-xxhash zstd
+    nasm seabios qemu-system-x86 gdb strace python3 python3-zstandard python3-xxhash zstd
 )
 
 if ! command -v swift >/dev/null 2>&1; then

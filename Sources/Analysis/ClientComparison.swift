@@ -115,12 +115,12 @@ private struct WrittenMemory {
         if open.isEmpty { since = exit }
         for write in expected {
             for (index, byte) in write.bytes.enumerated() {
-                open[Place(object: write.object, offset: write.offset + index), default: (nil, nil)].expected = byte
+                open[Place(object: write.object, offset: write.offset &+ index), default: (nil, nil)].expected = byte
             }
         }
         for write in actual {
             for (index, byte) in write.bytes.enumerated() {
-                open[Place(object: write.object, offset: write.offset + index), default: (nil, nil)].actual = byte
+                open[Place(object: write.object, offset: write.offset &+ index), default: (nil, nil)].actual = byte
             }
         }
         let isTouched = !open.isEmpty

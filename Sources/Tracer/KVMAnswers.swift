@@ -133,13 +133,13 @@ public struct KVMAnswers: ~Copyable {
         var (offset, bytes) = (store.offset, store.bytes[...])
         while !bytes.isEmpty {
             let range = ranges.first {
-                $0.object == store.object && offset >= $0.offset && offset - $0.offset < $0.byteCount
+                $0.object == store.object && offset >= $0.offset && offset &- $0.offset < $0.byteCount
             }
             guard let range else { return }
-            let distance = offset - range.offset
-            let part = bytes.prefix(range.byteCount - distance)
+            let distance = offset &- range.offset
+            let part = bytes.prefix(range.byteCount &- distance)
             append(kind: RING_ANSWER_STORE, first: range.gpa.rawValue &+ UInt64(distance), data: Array(part))
-            offset += part.count
+            offset &+= part.count
             bytes = bytes.dropFirst(part.count)
         }
     }

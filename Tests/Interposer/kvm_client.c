@@ -10,6 +10,7 @@
 //   sync       keeps the registers in kvm_run itself
 //   exits=N    runs the guest again and again, until there were so many exits, and prints their number alone
 //   count      prints how many exits of which kind there were, in the end
+//   stores=N   stores to N pages before each run, up to 16
 //   other      its device gives other bytes
 //   slots      memory in three slots, one of them an alias, one taken away and set again
 #define _GNU_SOURCE
@@ -36,7 +37,7 @@
 static uint8_t *memory;
 static struct kvm_run *run;
 static int vcpu;
-static long rounds, reads, exits_wanted;
+static long rounds, reads, exits_wanted, stores;
 static bool copies, unknown, forks, syncs, more_slots, counts;
 static uint32_t device_state = 12345;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -176,6 +177,7 @@ static void run_guest(void) {
             if (!is_halted) ticks_left--;
             is_halted = false;
         }
+        for (long page = 0; page < stores; page++) memory[0x10000 + page * 0x1000] += 1;
         run->request_interrupt_window = wants_interrupt || ticks_left > 0;
         int result = ioctl(vcpu, KVM_RUN, 0);
         pthread_mutex_lock(&lock);
@@ -280,6 +282,7 @@ int main(int count, char **arguments) {
         if (strncmp(word, "rounds=", 7) == 0) rounds = atol(word + 7);
         else if (strncmp(word, "read=", 5) == 0) reads = atol(word + 5);
         else if (strncmp(word, "exits=", 6) == 0) exits_wanted = atol(word + 6);
+        else if (strncmp(word, "stores=", 7) == 0 && atol(word + 7) <= 16) stores = atol(word + 7);
         else if (strcmp(word, "copy") == 0) copies = true;
         else if (strcmp(word, "again") == 0) again = true;
         else if (strcmp(word, "unknown") == 0) unknown = true;

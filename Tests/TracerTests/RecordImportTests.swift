@@ -141,6 +141,15 @@ final class EventCounter: TraceSink {
         try flip(seen, every: 1)
     }
 
+    @Test func `any flipped byte of what a shim saw of /dev/kvm gives a reading or a typed error`() throws {
+        let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+        let seen = Array(try Data(contentsOf: root.appending(path: "Interposer/kvm.raw")))
+        let report = try Imported().report(seen)
+        #expect(report.damage == nil && !report.result.isTold)
+        #expect(report.result.totals?.stepCount == 15)
+        try flip(seen, every: 5)
+    }
+
     private func flip(_ good: [UInt8], every stride: Int) throws {
         let imported = Imported()
         var (readings, damages, errors) = (0, 0, 0)
