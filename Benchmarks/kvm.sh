@@ -62,17 +62,9 @@ measure 1.05 1.25
 echo "QEMU's own record and replay of the same disk, on TCG:"
 for ((round = 0; round < rounds; round++)); do
     Benchmarks/qemu-rr.sh "${FIRMWARE:-/usr/share/seabios/bios.bin}" "$work/disk.img"
-done | awk '{
-    for (field = 1; field <= NF; field++) { split($field, pair, "="); value[pair[1], NR] = pair[2] }
-}
-function middle(name,    count, index, other, list, swap) {
-    for (index = 1; index <= NR; index++) list[index] = value[name, index]
-    for (index = 1; index <= NR; index++) for (other = index + 1; other <= NR; other++)
-        if (list[other] + 0 < list[index] + 0) { swap = list[index]; list[index] = list[other]; list[other] = swap }
-    return list[int((NR + 1) / 2)]
-}
-END {
-    plain = middle("plain_seconds")
-    printf "  recorded: %.3f times the plain run of %s s, replayed: %.3f times, %s bytes\n",
-        middle("record_seconds") / plain, plain, middle("replay_seconds") / plain, middle("log_bytes")
-}'
+done >"$work/rr"
+middle() { sed -n "s/.*$1=\([0-9.]*\).*/\1/p" "$work/rr" | median; }
+plain=$(middle plain_seconds)
+ratio() { awk -v a="$(middle "$1")" -v b="$plain" 'BEGIN { printf "%.3f", a / b }'; }
+echo "  recorded: $(ratio record_seconds) times the plain run of $plain s, replayed: $(ratio replay_seconds) times," \
+    "$(middle log_bytes) bytes"
