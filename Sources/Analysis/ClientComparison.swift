@@ -61,6 +61,9 @@ public struct ClientComparison: Hashable, Encodable, Sendable {
         var (left, right) = (StepInputs.Cursor(try recorded.cursor()), StepInputs.Cursor(try actual.cursor()))
         var devices: [String: UInt64] = [:]
         var memory = WrittenMemory()
+        var machine = MachineChanges()
+        // What VCPUs did on the way to their next exit.
+        var underway: [UInt32: StepInputs] = [:]
         while let expected = try left.next() {
             guard var given = try right.next() else {
                 missingCount += 1
@@ -68,23 +71,34 @@ public struct ClientComparison: Hashable, Encodable, Sendable {
                 break
             }
             // It was sent on until it did what came next; what it did on the way belongs to that.
-            while given.isInterrupted, !expected.isInterrupted {
+            while given.isInterrupted, !expected.isInterrupted || given.step.vcpu != expected.step.vcpu {
                 guard let next = try right.next() else { break }
                 waitCount += 1
-                given = next.following(given)
+                memory.take([], given.writes, at: exitCount)
+                machine.take([], given.machine, at: exitCount)
+                let vcpu = given.step.vcpu
+                underway[vcpu] = given.following(underway[vcpu])
+                given = next
             }
+            let early = underway.removeValue(forKey: given.step.vcpu)
+            memory.take(expected.writes, given.writes, at: exitCount)
+            machine.take(expected.machine, given.machine, at: exitCount)
+            given = given.following(early)
             for difference in expected.differences(from: given, at: exitCount) {
                 if difference.kind == .answers {
                     for field in difference.fields { devices[field.name, default: 0] += 1 }
                 }
                 note(difference)
             }
-            memory.take(expected.writes, given.writes, at: exitCount)
-            if let difference = memory.lasting(at: exitCount) { note(difference) }
+            for difference in [memory.lasting(at: exitCount), machine.lasting(at: exitCount)] {
+                if let difference { note(difference) }
+            }
             exitCount += 1
         }
         while try right.next() != nil { extraCount += 1 }
-        if let difference = memory.lasting(at: nil) { note(difference) }
+        for difference in [memory.lasting(at: nil), machine.lasting(at: nil)] {
+            if let difference { note(difference) }
+        }
         movedWriteCount = memory.movedCount
         differingDevices = devices.map { Device(name: $0.key, count: $0.value) }
             .sorted { ($1.count, $0.name) < ($0.count, $1.name) }
@@ -92,6 +106,9 @@ public struct ClientComparison: Hashable, Encodable, Sendable {
 }
 
 extension ClientComparison {
+    /// Exits after which what one side did alone is no longer taken for moved.
+    fileprivate static let patienceExits: UInt64 = 256
+
     private mutating func note(_ difference: Difference) {
         counts[difference.kind, default: 0] += 1
         if !first.contains(where: { $0.kind == difference.kind }) { first.append(difference) }
@@ -106,9 +123,6 @@ private struct WrittenMemory {
     /// The exit since which they differ.
     private var since: UInt64 = 0
     private(set) var movedCount: UInt64 = 0
-
-    /// Exits after which writes are no longer taken for moved.
-    private static let patience: UInt64 = 256
 
     mutating func take(_ expected: [MemoryWrite], _ actual: [MemoryWrite], at exit: UInt64) {
         guard !expected.isEmpty || !actual.isEmpty else { return }
@@ -133,7 +147,7 @@ private struct WrittenMemory {
     ///
     /// - Parameter exit: nil at the end, where nothing comes any more.
     mutating func lasting(at exit: UInt64?) -> ClientComparison.Difference? {
-        if let exit, open.isEmpty || exit - since < Self.patience { return nil }
+        if let exit, open.isEmpty || exit - since < ClientComparison.patienceExits { return nil }
         guard let first = open.min(by: { ($0.key.object, $0.key.offset) < ($1.key.object, $1.key.offset) }) else {
             return nil
         }
@@ -150,6 +164,37 @@ private struct WrittenMemory {
     }
 }
 
+/// What both sides did to the machine, as far as it is not the same: threads make their VCPUs in any order.
+private struct MachineChanges {
+    private var expected: [MachineEvent] = []
+    private var actual: [MachineEvent] = []
+    private var since: UInt64 = 0
+
+    mutating func take(_ left: [MachineEvent], _ right: [MachineEvent], at exit: UInt64) {
+        if expected.isEmpty, actual.isEmpty { since = exit }
+        for event in left {
+            if let index = actual.firstIndex(of: event) { actual.remove(at: index) } else { expected.append(event) }
+        }
+        for event in right {
+            if let index = expected.firstIndex(of: event) { expected.remove(at: index) } else { actual.append(event) }
+        }
+    }
+
+    /// What differs for too long, which is then forgotten.
+    ///
+    /// - Parameter exit: nil at the end.
+    mutating func lasting(at exit: UInt64?) -> ClientComparison.Difference? {
+        guard !expected.isEmpty || !actual.isEmpty else { return nil }
+        if let exit, exit - since < ClientComparison.patienceExits { return nil }
+        func text(_ events: [MachineEvent]) -> String {
+            events.isEmpty ? "-" : events.map { EventText.line(.machine($0)) }.joined(separator: "; ")
+        }
+        let field = ComparedField(name: "machine", expected: text(expected), actual: text(actual))
+        (expected, actual) = ([], [])
+        return ClientComparison.Difference(kind: .machine, step: since, fields: [field])
+    }
+}
+
 /// All that a client gave before one exit.
 private struct StepInputs {
     var step: Step
@@ -161,11 +206,10 @@ private struct StepInputs {
     var isInterrupted: Bool { step.exit.reason == .none }
 
     /// With what came before it, which belongs to the same exit of the recording.
-    func following(_ before: StepInputs) -> StepInputs {
+    func following(_ before: StepInputs?) -> StepInputs {
+        guard let before else { return self }
         var result = self
-        result.machine = before.machine + machine
         result.answers = before.answers + answers
-        result.writes = before.writes + writes
         result.step.event = step.event ?? before.step.event
         let earlier = before.step.commit.subtracting(step.commit)
         result.step.commit.formUnion(earlier)
@@ -185,9 +229,8 @@ private struct StepInputs {
         let events = (step.event.map(EventText.line) ?? "-", other.step.event.map(EventText.line) ?? "-")
         add(.events, [ComparedField(name: "event", expected: events.0, actual: events.1)])
         add(.answers, Self.compare(answers, other.answers))
-        add(
-            .machine,
-            [ComparedField(name: "machine", expected: Self.text(machine), actual: Self.text(other.machine))])
+        let vcpus = ("\(step.vcpu)", "\(other.step.vcpu)")
+        add(.exits, [ComparedField(name: "VCPU", expected: vcpus.0, actual: vcpus.1)])
         return found
     }
 
@@ -210,10 +253,6 @@ private struct StepInputs {
             return ComparedField(
                 name: name, expected: expected.map(EventText.line) ?? "-", actual: actual.map(EventText.line) ?? "-")
         }
-    }
-
-    private static func text(_ events: [MachineEvent]) -> String {
-        events.isEmpty ? "-" : events.map { EventText.line(.machine($0)) }.joined(separator: "; ")
     }
 
     /// Reads a trace step by step, each with what came before it.

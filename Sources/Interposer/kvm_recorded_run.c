@@ -90,9 +90,8 @@ long recorded_run(uint32_t number) {
     run->kvm_dirty_regs = 0;
     const struct ring_answer *answer = next_exit();
     if (answer == NULL) return end();
-    if (answer->vcpu != number && recorded_vcpu(answer->vcpu) != NULL) {
-        return may_wait() ? -EINTR : -EIO;
-    }
+    // Another VCPU's turn, which its thread may still have to make.
+    if (answer->vcpu != number) return may_wait() ? -EINTR : -EIO;
     if (answer->first != 0 && vcpu->event == 0) {
         run->ready_for_interrupt_injection = 1;
         run->if_flag = 1;

@@ -17,6 +17,8 @@ static const struct timespec pause_after_store = {0, 50000};
 
 static atomic_bool is_closed;
 static atomic_uint owner;    // thread number of the VCPU in the guest; 0: nobody
+static atomic_ullong owned_since;
+static atomic_uint heir;     // whose turn is next, once somebody waited for a whole slice; 0: whoever comes
 static atomic_uint writers;  // that store, or wait to
 static atomic_uint stores;   // ever made
 
@@ -36,12 +38,18 @@ bool run_gate_is_closed(void) { return atomic_load_explicit(&is_closed, memory_o
 void run_gate_enter(void) {
     if (!run_gate_is_closed()) return;
     uint32_t thread = ring_system_thread();
-    uint64_t since = 0;
+    uint64_t waiting_since = 0;
     for (;;) {
-        uint32_t nobody = 0;
-        if (atomic_load(&writers) == 0 && atomic_compare_exchange_strong(&owner, &nobody, thread)) {
+        uint32_t nobody = 0, next = atomic_load(&heir);
+        // Whoever was stopped for another one would be back first, and be stopped again.
+        bool may_enter = atomic_load(&writers) == 0 && (next == 0 || next == thread);
+        if (may_enter && atomic_compare_exchange_strong(&owner, &nobody, thread)) {
             unsigned made = atomic_load(&stores);
-            if (atomic_load(&writers) == 0 && made == seen_stores) break;
+            if (atomic_load(&writers) == 0 && made == seen_stores) {
+                atomic_store(&owned_since, ring_now());
+                if (next == thread) atomic_store(&heir, 0);
+                break;
+            }
             // Stored since this thread's last look: the store itself may be still to come.
             seen_stores = made;
             atomic_store(&owner, 0);
@@ -49,8 +57,9 @@ void run_gate_enter(void) {
             continue;
         }
         uint64_t now = ring_now();
-        if (since == 0) since = now;
-        if (now - since > SLICE_NS) stop_owner();
+        if (waiting_since == 0) waiting_since = now;
+        if (now - waiting_since > SLICE_NS && next == 0) atomic_compare_exchange_strong(&heir, &next, thread);
+        if (atomic_load(&heir) == thread && now - atomic_load(&owned_since) > SLICE_NS) stop_owner();
         ring_system_sleep(&pause_between_looks);
     }
     was_stopped = false;

@@ -181,6 +181,13 @@ extension ReplayMachine {
             if let event = step.event { carriedEvents[step.vcpu] = event }
             return placed(outcome, step)
         }
+        // The answers of its accesses may have ended one.
+        if mayWait, let repeated = repeated[step.vcpu],
+            let last = try lastLook(outcome, at: repeated.rip, of: step, vcpu)
+        {
+            if let event = step.event { carriedEvents[step.vcpu] = event }
+            return last
+        }
         if let event = step.event {
             try arm(event, vcpu.id)
             shadows?.follow { (shadow) throws(ReplayError) in
@@ -197,22 +204,29 @@ extension ReplayMachine {
             retired &+= outcome.retired ?? 0
             outcome.retired = retired
             if isPlace(outcome.state, retired, of: step, vcpu) { return placed(outcome, step) }
-            if before[.rip] == step.state[.rip], outcome.state.isCountedDown {
-                var lastLook = outcome
-                lastLook.state[.rip] = before[.rip]
-                if isPlace(lastLook.state, retired, of: step, vcpu),
-                    GuestCode(machine: machine).isRepeated(at: before)
-                {
-                    try goBack(step.vcpu, to: before[.rip])
-                    return placed(lastLook, step)
-                }
-            }
+            if let last = try lastLook(outcome, at: before[.rip], of: step, vcpu) { return last }
             guard outcome.exit.reason == .none || goesOnBeside(outcome.exit.reason, of: step, vcpu) else {
                 return outcome
             }
             if needsShadows { break }
         }
         return outcome
+    }
+
+    /// Goes back to a repeated instruction that is just done, where the recorded run ended at its last look.
+    private func lastLook(
+        _ outcome: RunOutcome, at rip: UInt64, of step: Step, _ vcpu: any VCPU
+    ) throws(ReplayError) -> RunOutcome? {
+        guard rip == step.state[.rip], outcome.state.isCountedDown else { return nil }
+        var last = outcome
+        last.state[.rip] = rip
+        let code = GuestCode(machine: machine)
+        let length = code.instruction(at: last.state, step: self.step).bytes.count
+        guard code.isRepeated(at: last.state), rip &+ UInt64(length) == outcome.state[.rip],
+            isPlace(last.state, outcome.retired ?? 0, of: step, vcpu)
+        else { return nil }
+        try goBack(step.vcpu, to: rip)
+        return placed(last, step)
     }
 
     /// One piece of a search, and the same piece with other times.
@@ -299,7 +313,7 @@ extension ReplayMachine {
     }
 
     /// Where a guest that went another way is given up.
-    private static let searchedInstructionsMax: UInt64 = 1 << 26
+    private static let searchedInstructionsMax: UInt64 = 1 << 24
     /// Ticks of a clock that follows the host's: a minute.
     private static let uncountedTicksMax: UInt64 = 60_000_000_000
 }

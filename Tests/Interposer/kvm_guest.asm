@@ -129,7 +129,9 @@ start:
 .round:
     mov eax, [FLAG]
 .unchanged:
-    inc dword [turns]
+    ; In a register too: a place that memory alone tells from another is not to be found.
+    inc ebp
+    mov [turns], ebp
     cmp eax, [FLAG]
     je .unchanged
     loop .round

@@ -28,7 +28,7 @@ start:
     out dx, al
     ; Until it is later.
 .wait:
-    inc dword [turns]
+    inc dword [turns]           ; how often is up to the time
     mov esi, [FLAG]
     rdtsc
     sub eax, ebx

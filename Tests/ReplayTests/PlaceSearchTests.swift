@@ -50,4 +50,13 @@ import Tracer
         #expect(report.isClean)
         #expect(report.totals.keyframesEqual > 0)
     }
+
+    /// Recorded of a client of KVM whose guest compares a device's memory with its own (`kvm_guest.asm`): the run after
+    /// the last load ended before KVM went on from the instruction.
+    @Test func `a repeated instruction that a device's answer ended is looked at once more`() throws {
+        let path = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "Golden/last-look.vmtrace").path
+        let report = try Replayer(try TraceReader(path: FilePath(path)), on: SoftBackend()).run()
+        #expect(report.isClean)
+        #expect(report.totals.keyframesEqual == 1)
+    }
 }

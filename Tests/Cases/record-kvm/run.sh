@@ -45,6 +45,16 @@ echo "== a machine after the first is not recorded, and works"
 tracectl record -o again.vmtrace -- ./kvm_client "$guest" again 2>again.err | cmp alone.txt -
 grep -o 'good for.*' again.err
 tracectl replay again.vmtrace | head -n 1
+echo "== two VCPUs that poll the same lock take turns"
+cc -std=gnu11 -O1 -Wall -Wextra -Werror "$ROOT/Tests/Interposer/kvm_two.c" -pthread -o kvm_two || exit
+two=(./kvm_two "$ROOT/Tests/Interposer/kvm_two.bin")
+timeout -s KILL 60 tracectl record -o two.vmtrace -- "${two[@]}" 2>/dev/null
+for backend in soft kvm; do
+    tracectl replay --backend $backend two.vmtrace | sed -n '1s/[0-9,]* steps/steps/p'
+done
+tracectl fill two.vmtrace -o two-client.vmtrace | sed 's/[0-9,]* steps/steps/'
+timeout -s KILL 60 tracectl replay --against-client two-client.vmtrace -- "${two[@]}" 2>verdict.txt
+sed -n '1s/[0-9,]* exits/exits/p' verdict.txt
 echo "== a grade that is asked for, and not reached"
 tracectl record --require exact -o exact.vmtrace -- ./kvm_client "$guest" >/dev/null 2>&1
 echo "status $?"
