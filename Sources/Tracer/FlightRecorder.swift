@@ -17,7 +17,7 @@ public import TraceFile
 public final class FlightRecorder: TraceSink {
     /// A stretch of the recording that can be read without what precedes it.
     private struct Segment {
-        /// What it begins with; nil at the start of the recording, and at level `exits`.
+        /// What it begins with; nil at the start of the recording, and where there are none.
         var keyframe: Keyframe?
         /// Events as journals have them, one after the other.
         var records: [UInt8] = []
@@ -28,6 +28,8 @@ public final class FlightRecorder: TraceSink {
 
     private let header: TraceHeader
     private let byteCount: Int
+    /// Whether keyframes come by and by; of a client of /dev/kvm there is one, at its end.
+    private let hasKeyframes: Bool
     private let encoder: EventEncoder
     private var segments: [Segment]
     /// Contents that keyframes which are kept list, or that the next one will.
@@ -51,8 +53,8 @@ public final class FlightRecorder: TraceSink {
     /// Says of each exit whether the recording ends with it.
     public var endsAfter: (ExitReason) -> Bool = { _ in false }
 
-    /// Bytes of events that a segment of level `exits` holds, as a part of the whole.
-    private static let exitsSegmentShare = 8
+    /// Bytes of events that a segment without a keyframe holds, as a part of the whole.
+    private static let segmentShare = 8
     /// The least that is of use: some keyframes' worth of a small guest.
     public static let byteCountMin = 1 << 20
 
@@ -62,6 +64,7 @@ public final class FlightRecorder: TraceSink {
     ///     of the last keyframe comes on top. A trace of them is smaller.
     public init(_ header: TraceHeader, byteCount: Int) throws(TraceWriteError) {
         self.header = header
+        hasKeyframes = header.level != .exits && !header.finishesInstructions
         self.byteCount = max(byteCount, Self.byteCountMin)
         encoder = try EventEncoder()
         segments = [Segment(firstStep: 0)]
@@ -95,7 +98,7 @@ public final class FlightRecorder: TraceSink {
     public func appendStep(_ step: borrowing Step) throws(TraceWriteError) {
         if endsAtNextStep { isEnded = true }
         guard !isEnded else { return }
-        if header.level == .exits, let last = segments.last, last.records.count > byteCount / Self.exitsSegmentShare {
+        if !hasKeyframes, let last = segments.last, last.records.count > byteCount / Self.segmentShare {
             begin(with: nil)
         }
         try encoder.encode(step, keep)
@@ -177,7 +180,7 @@ public final class FlightRecorder: TraceSink {
         recordBytes = 0
         segments = [Segment(firstStep: stepCount)]
         encoder.restart()
-        isWaiting = header.level != .exits
+        isWaiting = hasKeyframes
         forgetPages()
     }
 
@@ -188,6 +191,9 @@ public final class FlightRecorder: TraceSink {
     }
 
     // MARK: - The trace
+
+    /// Whether what is kept would replay, had it not lost its beginning.
+    public var lacksBeginning: Bool { header.level != .exits && !hasKeyframes && firstStep > 0 }
 
     /// Number of the first step that is kept.
     public var firstStep: UInt64 { segments.first?.firstStep ?? 0 }

@@ -70,6 +70,11 @@ final class Flight {
         StandardError.line(
             "tracectl: \(trigger): wrote \(counted(totals.stepCount, "exit")), \(first),"
                 + " \(sized(totals.bytes.total))")
+        if recorder.lacksBeginning {
+            StandardError.line(
+                "tracectl: good for exits only (statistics and comparison): no keyframe lies in what was kept;"
+                    + " of a client of /dev/kvm only a whole recording replays: give --ring more")
+        }
     }
 
     /// For a recording that came to its end without.
