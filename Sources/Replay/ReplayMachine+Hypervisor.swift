@@ -208,7 +208,7 @@ extension ReplayMachine {
             guard outcome.exit.reason == .none || goesOnBeside(outcome.exit.reason, of: step, vcpu) else {
                 return outcome
             }
-            if needsShadows { break }
+            if awaitsShadows, vcpu.timestampReads > 0 { break }
         }
         return outcome
     }
@@ -266,9 +266,7 @@ extension ReplayMachine {
     }
 
     /// Whether a guest read a time, with nothing beside it that tells what depends on that.
-    var needsShadows: Bool {
-        shadows == nil && findsPlacesByRegisters && vcpus.values.contains { $0.timestampReads > 0 }
-    }
+    var needsShadows: Bool { awaitsShadows && vcpus.values.contains { $0.timestampReads > 0 } }
 
     private func placed(_ outcome: RunOutcome, _ step: Step) -> RunOutcome {
         var outcome = outcome

@@ -25,6 +25,8 @@ final class ReplayMachine {
     var hypervisorMSRs: [UInt32: UInt64]?
     /// Beside a guest that reads times that the trace does not hold.
     var shadows: TimestampShadows?
+    /// Whether it is to have them once its guest reads a time.
+    var awaitsShadows = false
     /// Whether the instruction that was finished last gave a device what depends on a time that the guest read.
     var outputDependsOnTime = false
     /// Of a pass that repeats one with shadows.

@@ -55,7 +55,9 @@ final class ReplayRun {
         if !backend.capability.countsInstructions, let reference, reference.capability.countsInstructions {
             twin = try ReplayRun(
                 reader, backend: reference, reference: nil, options: options, shadowCount: shadowCount)
-        } else if shadowCount > 0 {
+        } else if shadowCount == 0 {
+            machine.awaitsShadows = machine.findsPlacesByRegisters
+        } else {
             machine.shadows = try TimestampShadows(count: shadowCount) { () throws(ReplayError) in
                 try ReplayMachine(on: backend, for: reader.header, memoryBytesMax: options.memoryBytesMax)
             }
@@ -90,6 +92,7 @@ final class ReplayRun {
             if case .step = event, (position &- report.firstStep) % 4096 == 0 { progress(here) }
         }
         if !isEnded { try settleAll() }
+        if lacksShadows { return nil }
         if position == 0, options.from == 0, report.divergence == nil { throw .noSteps }
         // A divergence on the way from the keyframe is what the replay has to say, though it lies before the range.
         guard report.divergence != nil || position > options.from else {

@@ -31,9 +31,11 @@ for backend in soft kvm; do
     head -n 1 replay.txt
     grep -o '0x10[0-9a-f]* rdtsc' replay.txt | sort
 done
-tracectl replay times.vmtrace --fault adc-carry >fault.txt
-echo "status $?"
-grep -A 1 'Wrong instruction' fault.txt | grep -o 'adc '
+for fault in adc-carry adc-carry@200; do
+    tracectl replay times.vmtrace --fault $fault >fault.txt
+    echo "status $?"
+    grep -A 1 'Wrong instruction' fault.txt | grep -o 'adc '
+done
 echo "== exits by reason are what the client counted"
 for level in exits replay; do
     tracectl record --level "$level" -o counted.vmtrace -- ./kvm_client "$guest" count 2>/dev/null | tail -n 1 >client.txt
