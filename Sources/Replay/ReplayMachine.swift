@@ -209,16 +209,22 @@ extension ReplayMachine {
         return outcome
     }
 
+    private func restore(
+        _ vcpu: any VCPU, _ state: VCPUState, _ privateState: [UInt8]
+    ) throws(ReplayError) {
+        do {
+            try vcpu.restore(state, privateState: privateState)
+        } catch {
+            throw .vcpuRefused(error, step: step)
+        }
+    }
+
     /// Puts a VCPU into the recorded state after `step`.
     func adopt(_ step: Step) throws(ReplayError) {
         let vcpu = try vcpu(step.vcpu)
         var state = vcpu.saveState()
         state.copy(step.coverage, from: step.state)
-        do {
-            try vcpu.restore(state, privateState: vcpu.savePrivateState())
-        } catch {
-            throw .vcpuRefused(error, step: self.step)
-        }
+        try restore(vcpu, state, vcpu.savePrivateState())
     }
 
     /// Puts a VCPU, and all that the guest wrote, where another machine under the same replay has them.
@@ -236,11 +242,7 @@ extension ReplayMachine {
         hypervisorMSRs = other.hypervisorMSRs
         let vcpu = try vcpu(id)
         let state = try other.finishedState(id)
-        do {
-            try vcpu.restore(state, privateState: vcpu.savePrivateState())
-        } catch {
-            throw .vcpuRefused(error, step: step)
-        }
+        try restore(vcpu, state, vcpu.savePrivateState())
     }
 
     /// Puts a VCPU where another machine under the same replay has it, but for what memory and FPU hold.
@@ -248,11 +250,7 @@ extension ReplayMachine {
         let (source, target) = (try other.vcpu(id), try vcpu(id))
         var state = source.saveState()
         state.copy(.fpu, from: target.saveState())
-        do {
-            try target.restore(state, privateState: source.savePrivateState())
-        } catch {
-            throw .vcpuRefused(error, step: step)
-        }
+        try restore(target, state, source.savePrivateState())
         let (page, sourcePage) = (target.commPage, source.commPage)
         page.state = sourcePage.state
         page.stateCached = sourcePage.stateCached
@@ -304,12 +302,7 @@ extension ReplayMachine {
         try restoreMachine(keyframe)
         for image in keyframe.vcpus {
             let vcpu = try vcpu(image.id)
-            do {
-                try vcpu.restore(
-                    image.state, privateState: isForeign ? vcpu.savePrivateState() : image.privateState)
-            } catch {
-                throw .vcpuRefused(error, step: step)
-            }
+            try restore(vcpu, image.state, isForeign ? vcpu.savePrivateState() : image.privateState)
             let page = vcpu.commPage
             page.state = image.pageState
             page.stateCached = image.cached

@@ -20,7 +20,7 @@ extension ReplayRun {
     /// Where it is not known what in the guest depends on times: nothing of the step is compared.
     private func needsShadows() -> Bool {
         guard machine.needsShadows, !beginsAgain() else { return lacksShadows }
-        gap = "the guest reads times, and what depends on them needs more memory to tell, or nobody looking on"
+        gap = "the guest reads times that the trace does not hold"
         report.count(.unverifiable, because: gap)
         return true
     }

@@ -36,6 +36,7 @@ struct KVMImporter {
     static let hidden = [
         "CPUID bits that the soft backend does not execute",
         "SMM and nested state",
+        "io_uring and Linux AIO",
         "XSAVE and XCR0: state beyond FXSAVE",
         "coalesced MMIO and port writes",
         "guest RAM moved onto a memory object that is mapped twice",

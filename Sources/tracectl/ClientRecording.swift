@@ -96,7 +96,7 @@ struct ClientRecording {
 
     private func process(_ shim: Shim) -> ClientProcess {
         let preloaded = "LD_PRELOAD="
-        var variables = ["VMTRACE_RING": absolutePath(ringPath)]
+        var variables = ["VMTRACE_RING": absolutePath(ringPath), "VMTRACE_LEVEL": level.rawValue]
         if let every = keyframeEvery ?? flight?.keyframeEvery {
             variables["NVMM_TRACE_KEYFRAME_EVERY"] = "\(every)"
         }

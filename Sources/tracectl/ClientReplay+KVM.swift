@@ -17,11 +17,12 @@ extension ClientReplay {
         let again = folder.appending(path: "again.vmtrace").path
         let client = ClientRecording(
             command: command, output: again, level: .replay, isDurable: false, drops: false, answers: answers)
-        let status = try client.record()
+        let result = Result { try client.record() }
         if let signal = Interruption.pending {
             StandardError.line("tracectl: interrupted: no verdict")
             throw ExitStatus.signal(signal)
         }
+        let status = try result.get()
         let comparison = try about(trace.text) {
             try ClientComparison(reader, try TraceReader(path: FilePath(again)))
         }

@@ -9,6 +9,10 @@ private let imageBytesMax = 2 << 30
 /// - Throws: ``Trouble`` with the name of the file.
 func readFile(_ path: String) throws -> [UInt8] {
     do {
+        var status = stat()
+        if unsafe stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR {
+            throw Trouble(path: path, cause: PlainTrouble(sentence: "is a folder: name a file in it"))
+        }
         let file = try FileDescriptor.open(FilePath(path), .readOnly)
         return try file.closeAfter {
             // Where the size is known, nothing is read in vain. A pipe cannot seek: it is counted as it comes.

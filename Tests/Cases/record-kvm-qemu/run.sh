@@ -43,3 +43,10 @@ echo "== a fault of the backend is found"
 tracectl replay busmaster-replay.vmtrace --fault adc-carry >fault.txt
 echo "status $?"
 grep -A 1 'Wrong instruction' fault.txt | grep -o 'adc '
+echo "== what would write to guest memory unseen is refused before it begins"
+for aio in io_uring native,cache.direct=on; do
+    tracectl record -o refused.vmtrace -- qemu-system-x86_64 -accel kvm -m 64 -display none -vga none -net none \
+        -monitor none -serial none -drive "file=disk.img,format=raw,if=ide,aio=$aio" >/dev/null 2>refused.txt
+    echo "status $?"
+    grep -o 'Unable to use io_uring\|Unable to use native AIO' refused.txt
+done
