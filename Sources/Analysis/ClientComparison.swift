@@ -58,7 +58,7 @@ public struct ClientComparison: Hashable, Encodable, Sendable {
     ///   - recorded: the recording.
     ///   - actual: what was recorded of the client that it answered.
     public init(_ recorded: TraceReader, _ actual: TraceReader) throws(TraceError) {
-        var (left, right) = (StepInputs.Cursor(try recorded.cursor()), StepInputs.Cursor(try actual.cursor()))
+        let (left, right) = (StepInputs.Cursor(try recorded.cursor()), StepInputs.Cursor(try actual.cursor()))
         var devices: [String: UInt64] = [:]
         var memory = WrittenMemory()
         var machine = MachineChanges()
@@ -127,20 +127,21 @@ private struct WrittenMemory {
     mutating func take(_ expected: [MemoryWrite], _ actual: [MemoryWrite], at exit: UInt64) {
         guard !expected.isEmpty || !actual.isEmpty else { return }
         if open.isEmpty { since = exit }
-        for write in expected {
-            for (index, byte) in write.bytes.enumerated() {
-                open[Place(object: write.object, offset: write.offset &+ index), default: (nil, nil)].expected = byte
-            }
-        }
-        for write in actual {
-            for (index, byte) in write.bytes.enumerated() {
-                open[Place(object: write.object, offset: write.offset &+ index), default: (nil, nil)].actual = byte
-            }
-        }
-        let isTouched = !open.isEmpty
-        let wasWaiting = since != exit
+        note(expected, \.expected)
+        note(actual, \.actual)
         open = open.filter { $0.value.expected != $0.value.actual }
-        if isTouched, open.isEmpty, wasWaiting { movedCount += 1 }
+        if open.isEmpty, since != exit { movedCount += 1 }
+    }
+
+    private mutating func note(
+        _ writes: [MemoryWrite], _ side: WritableKeyPath<(expected: UInt8?, actual: UInt8?), UInt8?>
+    ) {
+        for write in writes {
+            for (index, byte) in write.bytes.enumerated() {
+                let place = Place(object: write.object, offset: write.offset &+ index)
+                open[place, default: (nil, nil)][keyPath: side] = byte
+            }
+        }
     }
 
     /// What differs for too long, which is then forgotten.
@@ -224,13 +225,16 @@ private struct StepInputs {
             if !fields.isEmpty { found.append(ClientComparison.Difference(kind: kind, step: index, fields: fields)) }
         }
         let reasons = (EventText.line(step.exit.reason), EventText.line(other.step.exit.reason))
-        add(.exits, [ComparedField(name: "exit", expected: reasons.0, actual: reasons.1)])
+        add(
+            .exits,
+            [
+                ComparedField(name: "exit", expected: reasons.0, actual: reasons.1),
+                ComparedField(name: "VCPU", expected: "\(step.vcpu)", actual: "\(other.step.vcpu)"),
+            ])
         add(.commits, commits(against: other))
         let events = (step.event.map(EventText.line) ?? "-", other.step.event.map(EventText.line) ?? "-")
         add(.events, [ComparedField(name: "event", expected: events.0, actual: events.1)])
         add(.answers, Self.compare(answers, other.answers))
-        let vcpus = ("\(step.vcpu)", "\(other.step.vcpu)")
-        add(.exits, [ComparedField(name: "VCPU", expected: vcpus.0, actual: vcpus.1)])
         return found
     }
 
@@ -238,11 +242,7 @@ private struct StepInputs {
         // Of the others the recording does not show what the client had to begin with.
         let shown: StateFlags = [.segments, .gprs, .crs, .interrupt]
         let parts = step.commit.union(other.step.commit).intersection(shown)
-        var (left, right) = (step.committed, other.step.committed)
-        // The host's clock is in it, and no recording has the same.
-        left[.tsc] = 0
-        right[.tsc] = 0
-        return RegisterFields.differing(left, right, parts)
+        return RegisterFields.differing(step.committed, other.step.committed, parts)
     }
 
     private static func compare(_ left: [Completion], _ right: [Completion]) -> [ComparedField] {
@@ -261,7 +261,7 @@ private struct StepInputs {
 
         init(_ cursor: TraceCursor) { self.cursor = cursor }
 
-        mutating func next() throws(TraceError) -> StepInputs? {
+        func next() throws(TraceError) -> StepInputs? {
             var (machine, answers, writes): ([MachineEvent], [Completion], [MemoryWrite]) = ([], [], [])
             while let event = try cursor.next() {
                 switch event {

@@ -36,19 +36,21 @@ static uint64_t place_after(const struct ring_answer *answer) {
     return place + sizeof *answer + (answer->data_bytes + 7u) / 8u * 8u;
 }
 
+const struct ring_answer *recorded_after(const struct ring_answer *answer) { return answer_at(place_after(answer)); }
+
 const struct ring_answer *recorded_setting(uint32_t kind, const struct ring_answer *from) {
     const struct ring_answer *answer =
-        answer_at(from == NULL ? sizeof(struct ring_answers_header) : place_after(from));
+        from == NULL ? answer_at(sizeof(struct ring_answers_header)) : recorded_after(from);
     while (answer != NULL && answer->kind < RING_ANSWER_STORE) {
         if (answer->kind == kind) return answer;
-        answer = answer_at(place_after(answer));
+        answer = recorded_after(answer);
     }
     return NULL;
 }
 
 const struct ring_answer *recorded_next(void) {
     const struct ring_answer *answer = answer_at(atomic_load(&next_place));
-    while (answer != NULL && answer->kind < RING_ANSWER_STORE) answer = answer_at(place_after(answer));
+    while (answer != NULL && answer->kind < RING_ANSWER_STORE) answer = recorded_after(answer);
     if (answer != NULL) atomic_store(&next_place, (uint64_t)((const uint8_t *)answer - kvm_recording));
     return answer;
 }

@@ -33,6 +33,9 @@ struct recorded_vcpu *recorded_vcpu(uint32_t number);
 const struct ring_answer *recorded_setting(uint32_t kind, const struct ring_answer *from);
 static inline const void *recorded_data(const struct ring_answer *answer) { return answer + 1; }
 
+/// What stands behind an answer; NULL where nothing whole does.
+const struct ring_answer *recorded_after(const struct ring_answer *answer);
+
 /// The next answer that a run gives or passes; NULL at the recording's end.
 const struct ring_answer *recorded_next(void);
 void recorded_advance(void);

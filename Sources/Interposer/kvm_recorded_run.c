@@ -39,10 +39,7 @@ static const struct ring_answer *next_exit(void) {
 static bool takes_interrupt(void) {
     const struct ring_answer *answer = recorded_next();
     // Stores stand between two exits; they are made when the next one comes.
-    while (answer != NULL && answer->kind == RING_ANSWER_STORE) {
-        const uint8_t *bytes = recorded_data(answer);
-        answer = (const void *)(bytes + (answer->data_bytes + 7u) / 8u * 8u);
-    }
+    while (answer != NULL && answer->kind == RING_ANSWER_STORE) answer = recorded_after(answer);
     return answer != NULL && answer->kind == RING_ANSWER_EXIT && answer->first != 0;
 }
 

@@ -46,6 +46,17 @@ import Synchronization
 
     deinit { unsafe address.deallocate() }
 
+    /// Takes over what `other` holds for the next run, and of the state.
+    public func copy(from other: CommPage) {
+        stateWanted = other.stateWanted
+        stateCached = other.stateCached
+        stateCommit = other.stateCommit
+        state = other.state
+        eventCommit = other.eventCommit
+        event = other.event
+        stop = other.stop
+    }
+
     public var stateWanted: StateFlags {
         get { StateFlags(rawValue: load(0)) }
         set { store(newValue.rawValue, 0) }

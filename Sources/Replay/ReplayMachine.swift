@@ -251,13 +251,7 @@ extension ReplayMachine {
         var state = source.saveState()
         state.copy(.fpu, from: target.saveState())
         try restore(target, state, source.savePrivateState())
-        let (page, sourcePage) = (target.commPage, source.commPage)
-        page.state = sourcePage.state
-        page.stateCached = sourcePage.stateCached
-        page.stateCommit = sourcePage.stateCommit
-        page.event = sourcePage.event
-        page.eventCommit = sourcePage.eventCommit
-        page.stop = sourcePage.stop
+        target.commPage.copy(from: source.commPage)
         repeated[id] = other.repeated[id]
         carriedEvents[id] = other.carriedEvents[id]
         hypervisorMSRs = other.hypervisorMSRs

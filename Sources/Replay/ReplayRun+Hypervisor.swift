@@ -146,7 +146,6 @@ extension ReplayRun {
     private func agreesButForTime(
         _ step: Step, _ state: VCPUState, _ flags: UInt64, at position: UInt64
     ) throws(ReplayError) -> Bool {
-        let knowing = twin?.machine ?? machine
         let vcpu = try knowing.vcpu(step.vcpu)
         guard let logged = knowing.shadows?.replacing(state, by: step.state, vcpu: vcpu),
             HypervisorComparison.statesAgree(step.state, logged, step.coverage, but: flags)
@@ -160,7 +159,7 @@ extension ReplayRun {
 
     /// Where a VCPU read the time last.
     private func timePlace(_ id: UInt32) throws(ReplayError) -> InstructionPlace {
-        let vcpu = try (twin?.machine ?? machine).vcpu(id)
+        let vcpu = try knowing.vcpu(id)
         var place = vcpu.saveState()
         place[.rip] = vcpu.timestampReadRIP
         return GuestCode(machine: machine.machine).instruction(at: place, step: position)
@@ -178,7 +177,7 @@ extension ReplayRun {
     ) throws(ReplayError) {
         if try accepts(fields, of: step, at: position) { return try goOn(after: step) }
         if needsMoreShadows() { return }
-        if (twin?.machine ?? machine).shadows?.hasParted == true {
+        if knowing.shadows?.hasParted == true {
             let reason = "the time-stamp counter decided which way the guest went, and where it wrote"
             gap = reason
             return report.count(.unverifiable, because: reason)

@@ -27,6 +27,8 @@ final class ReplayRun {
     let observer: (any ReplayObserver)?
     /// The same replay on a backend that counts instructions, for one that does not: it finds where runs ended.
     var twin: ReplayRun?
+    /// The machine that counts instructions, and whose shadows tell what depends on times.
+    var knowing: ReplayMachine { twin?.machine ?? machine }
     var timedSteps: [UInt64: TimedStep] = [:]
     /// In the run that was executed last.
     var retired: UInt64 = 0
@@ -236,7 +238,7 @@ extension ReplayRun {
         }
         guard keyframe.stepCount == position else { throw .keyframeExpected(step: position) }
         let comparison = try KeyframeComparison(
-            machine, with: keyframe, previous: equalKeyframe, reader: reader, knowing: twin?.machine ?? machine)
+            machine, with: keyframe, previous: equalKeyframe, reader: reader, knowing: knowing)
         report.totals.pagesCompared += comparison.pagesCompared
         report.totals.timedBytes += comparison.timedBytes
         if comparison.isEqual {

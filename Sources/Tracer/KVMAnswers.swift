@@ -20,7 +20,7 @@ public enum KVMAnswersError: Error, Equatable, Sendable {
 /// Answers for a client of /dev/kvm, made from its trace.
 public struct KVMAnswers: ~Copyable {
     private let file: FileDescriptor
-    private var buffer: [UInt8] = []
+    private var buffer = LittleEndianBytes()
     private var ranges: [GPARange] = []
     /// The step whose answers and stores are still coming.
     private var step: Step?
@@ -61,9 +61,9 @@ public struct KVMAnswers: ~Copyable {
     private init(file: FileDescriptor, _ header: TraceHeader) {
         self.file = file
         apicBase = header.hypervisorMSRs?[0x1B] ?? 0xFEE0_0900
-        appendNumber(UInt64(RING_ANSWERS_MAGIC))
-        appendNumber(UInt32(RING_ANSWERS_VERSION))
-        appendNumber(UInt32(MemoryLayout<ring_answers_header>.size))
+        buffer.append(UInt64(RING_ANSWERS_MAGIC))
+        buffer.append(UInt32(RING_ANSWERS_VERSION))
+        buffer.append(UInt32(MemoryLayout<ring_answers_header>.size))
     }
 
     private mutating func appendSettings(_ header: TraceHeader) {
@@ -126,7 +126,7 @@ public struct KVMAnswers: ~Copyable {
         self.step = nil
         stores.removeAll(keepingCapacity: true)
         completion = nil
-        if buffer.count > 1 << 20 { try flush() }
+        if buffer.bytes.count > 1 << 20 { try flush() }
     }
 
     private mutating func appendStore(_ store: MemoryWrite) {
@@ -156,8 +156,7 @@ public struct KVMAnswers: ~Copyable {
         bytes.append(UInt8(step.state[.rflags] >> 9 & 1))
         bytes.append(padding: 7)
         bytes.append(exit.payload)
-        bytes.append(exit.data)
-        bytes.append(padding: (8 - exit.data.count % 8) % 8)
+        bytes.append(padded: exit.data)
         bytes.append(step.state.kvmRegisters(apicBase: apicBase))
         let event = step.event.map { UInt64(RING_ANSWER_EVENT) | UInt64($0.vector) } ?? 0
         append(kind: RING_ANSWER_EXIT, vcpu: step.vcpu, first: event, data: bytes.bytes)
@@ -168,27 +167,22 @@ public struct KVMAnswers: ~Copyable {
     private mutating func append(
         kind: Int32, vcpu: UInt32 = 0, first: UInt64 = 0, second: UInt64 = 0, data: [UInt8] = []
     ) {
-        appendNumber(UInt32(kind))
-        appendNumber(vcpu)
-        appendNumber(first)
-        appendNumber(second)
-        appendNumber(UInt32(data.count))
-        appendNumber(UInt32(0))
-        buffer.append(contentsOf: data)
-        buffer.append(contentsOf: repeatElement(0, count: (8 - data.count % 8) % 8))
-    }
-
-    private mutating func appendNumber(_ value: some FixedWidthInteger) {
-        for index in 0..<value.bitWidth / 8 { buffer.append(UInt8(truncatingIfNeeded: value >> (index * 8))) }
+        buffer.append(UInt32(kind))
+        buffer.append(vcpu)
+        buffer.append(first)
+        buffer.append(second)
+        buffer.append(UInt32(data.count))
+        buffer.append(UInt32(0))
+        buffer.append(padded: data)
     }
 
     private mutating func flush() throws(KVMAnswersError) {
         do {
-            try file.writeAll(buffer)
+            try file.writeAll(buffer.bytes)
         } catch {
             throw .io((error as? Errno)?.rawValue ?? 0)
         }
-        buffer.removeAll(keepingCapacity: true)
+        buffer = LittleEndianBytes()
     }
 }
 
@@ -200,5 +194,10 @@ struct LittleEndianBytes {
         for index in 0..<value.bitWidth / 8 { bytes.append(UInt8(truncatingIfNeeded: value >> (index * 8))) }
     }
     mutating func append(_ other: [UInt8]) { bytes += other }
+    /// Up to a multiple of 8.
+    mutating func append(padded other: [UInt8]) {
+        append(other)
+        append(padding: (8 - other.count % 8) % 8)
+    }
     mutating func append(padding count: Int) { bytes += [UInt8](repeating: 0, count: count) }
 }

@@ -73,8 +73,7 @@ struct ClientRecording {
     /// An older trace of this name would be taken for this run's.
     private func makeRoom() throws {
         try refuseUnrepaired(output)
-        var status = stat()
-        if unsafe stat(output, &status) == 0, status.st_mode & S_IFMT == S_IFDIR {
+        if isFolder(output) {
             throw Trouble(path: output, cause: PlainTrouble(sentence: "is a folder: give the trace a name in it"))
         }
         removeFile(output)

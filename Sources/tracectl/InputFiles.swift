@@ -9,8 +9,7 @@ private let imageBytesMax = 2 << 30
 /// - Throws: ``Trouble`` with the name of the file.
 func readFile(_ path: String) throws -> [UInt8] {
     do {
-        var status = stat()
-        if unsafe stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR {
+        if isFolder(path) {
             throw Trouble(path: path, cause: PlainTrouble(sentence: "is a folder: name a file in it"))
         }
         let file = try FileDescriptor.open(FilePath(path), .readOnly)
@@ -45,4 +44,9 @@ func removeFile(_ path: String) {
     var status = stat()
     guard unsafe lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return }
     _ = unsafe unlink(path)
+}
+
+func isFolder(_ path: String) -> Bool {
+    var status = stat()
+    return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
 }

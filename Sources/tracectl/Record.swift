@@ -203,7 +203,7 @@ struct Record: ParsableCommand {
         console.end()
         if let flight { return try end(flight, recorder, outcome) }
         let result = try about(name) { try finish(recorder) }
-        try report(outcome, machine, result)
+        try report(outcome, machine, recorder, result)
     }
 
     /// A trace takes the place of an older one of its name, but not of what is to be run.
@@ -263,13 +263,11 @@ struct Record: ParsableCommand {
         do {
             return try machine.run(limits: limits) {
                 progress.update { seconds in
-                    // KVM counts no instructions.
-                    backend == .kvm
-                        ? "recording: \(grouped(machine.steps)) exits,"
-                            + " \(grouped(Int(Double(machine.steps) / seconds))) exits/s"
-                        : "recording: \(grouped(machine.steps)) exits,"
-                            + " \(grouped(machine.instructions / 1_000_000)) M instructions,"
+                    let exits = "recording: \(grouped(machine.steps)) exits,"
+                    return recorder.backend.capability.countsInstructions
+                        ? exits + " \(grouped(machine.instructions / 1_000_000)) M instructions,"
                             + " \(decimals(Double(machine.instructions) / 1e6 / seconds, 0)) M/s"
+                        : exits + " \(grouped(Int(Double(machine.steps) / seconds))) exits/s"
                 }
                 return Interruption.pending != nil || recorder.failure != nil || flight?.trigger() != nil
             }
@@ -304,12 +302,15 @@ struct Record: ParsableCommand {
         }
     }
 
-    private func report(_ outcome: PCOutcome, _ machine: PC, _ result: RecordingResult) throws {
+    private func report(
+        _ outcome: PCOutcome, _ machine: PC, _ recorder: Recorder, _ result: RecordingResult
+    ) throws {
         func say(_ line: String) {
             if output == "-" { StandardError.line(line) } else { StandardOutput.line(line) }
         }
         let totals = result.totals
-        let instructions = backend == .kvm ? "" : ", \(counted(machine.instructions, "instruction"))"
+        let instructions =
+            recorder.backend.capability.countsInstructions ? ", \(counted(machine.instructions, "instruction"))" : ""
         say("recorded \(counted(totals.stepCount, "exit"))\(instructions): \(words(outcome))")
         let size = sized(totals.bytes.total)
         let perExit = totals.bytesPerExit.map { ", \(decimals($0)) bytes per exit without pages and I/O payload" }

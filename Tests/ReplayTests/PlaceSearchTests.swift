@@ -13,26 +13,17 @@ import Tracer
 @Suite struct PlaceSearchTests {
     /// Records `code` in runs of so many instructions, takes the counts away, and replays.
     private func replay(_ code: [UInt8], runsOf count: UInt64, rcx: UInt64) throws -> ReplayReport {
-        let folder = FileManager.default.temporaryDirectory.appending(path: "places-\(UUID().uuidString)")
-        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-        defer { try? FileManager.default.removeItem(at: folder) }
-        let whole = FilePath(folder.appending(path: "whole.vmtrace").path)
-        let recorder = try Recorder(.file(whole), of: SoftBackend())
-        let guest = try GuestMachine(recorder.backend)
-        try guest.enterProtected()
-        try guest.write([UInt8](repeating: 0x5A, count: 0x200), at: GuestLayout.data)
-        guest.change { state in
-            state[.rax] = GuestLayout.data
-            state[.rdi] = GuestLayout.data
-            state[.rdx] = 0x200
-            state[.rcx] = rcx
+        try replayWithoutCounts { guest in
+            try guest.write([UInt8](repeating: 0x5A, count: 0x200), at: GuestLayout.data)
+            guest.change { state in
+                state[.rax] = GuestLayout.data
+                state[.rdi] = GuestLayout.data
+                state[.rdx] = 0x200
+                state[.rcx] = rcx
+            }
+            try guest.write(code, at: GuestLayout.code)
+            while try guest.run(budget: count).reason == .none {}
         }
-        try guest.write(code, at: GuestLayout.code)
-        while try guest.run(budget: count).reason == .none {}
-        try recorder.finish()
-
-        let uncounted = try TraceReader(path: whole).withoutCounts(in: folder)
-        return try Replayer(uncounted, on: SoftBackend()).run()
     }
 
     @Test(arguments: [1, 2, 3, 4, 6, 7, 11] as [UInt64])

@@ -16,25 +16,17 @@ import Tracer
     private func replay(
         _ code: [UInt8], runsOf count: UInt64 = 10_000, change: (inout Step) -> Void = { _ in }
     ) throws -> ReplayReport {
-        let folder = FileManager.default.temporaryDirectory.appending(path: "times-\(UUID().uuidString)")
-        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-        defer { try? FileManager.default.removeItem(at: folder) }
-        let whole = FilePath(folder.appending(path: "whole.vmtrace").path)
-        let recorder = try Recorder(.file(whole), of: SoftBackend())
-        let guest = try GuestMachine(recorder.backend)
-        try guest.enterProtected()
-        guest.change { $0[.rsi] = GuestLayout.data }
-        guest.vcpu.timestampDistortion = 0xC10C
-        try guest.write(code, at: GuestLayout.code)
-        while true {
-            let exit = try guest.run(budget: count)
-            guard exit.reason != .halted else { break }
-            guard case .io(let port) = exit.reason else { continue }
-            guest.change { $0[.rip] = port.npc }
+        try replayWithoutCounts(change: change) { guest in
+            guest.change { $0[.rsi] = GuestLayout.data }
+            guest.vcpu.timestampDistortion = 0xC10C
+            try guest.write(code, at: GuestLayout.code)
+            while true {
+                let exit = try guest.run(budget: count)
+                guard exit.reason != .halted else { break }
+                guard case .io(let port) = exit.reason else { continue }
+                guest.change { $0[.rip] = port.npc }
+            }
         }
-        try recorder.finish()
-        let uncounted = try TraceReader(path: whole).withoutCounts(in: folder, change: change)
-        return try Replayer(uncounted, on: SoftBackend()).run()
     }
 
     private let rdtsc: [UInt8] = [0x0F, 0x31]

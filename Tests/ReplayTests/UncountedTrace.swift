@@ -2,8 +2,12 @@
 
 import Foundation
 import NVMM
+import Replay
+import SoftBackend
 import SystemPackage
+import TestSupport
 import TraceFile
+import Tracer
 
 extension TraceReader {
     /// What a shim would have recorded of the same run: no counts, no clock, a processor of its own.
@@ -37,4 +41,25 @@ extension TraceReader {
         _ = try writer.finish()
         return try TraceReader(path: path)
     }
+}
+
+/// Records a guest in protected mode on the soft backend, takes the counts away, and replays.
+///
+/// - Parameters:
+///   - run: sets the guest up, which stands at ``GuestLayout/code``, and runs it to its end.
+///   - change: of each recorded step.
+func replayWithoutCounts(
+    change: (inout Step) -> Void = { _ in }, _ run: (GuestMachine) throws -> Void
+) throws -> ReplayReport {
+    let folder = FileManager.default.temporaryDirectory.appending(path: "uncounted-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let whole = FilePath(folder.appending(path: "whole.vmtrace").path)
+    let recorder = try Recorder(.file(whole), of: SoftBackend())
+    let guest = try GuestMachine(recorder.backend)
+    try guest.enterProtected()
+    try run(guest)
+    try recorder.finish()
+    let uncounted = try TraceReader(path: whole).withoutCounts(in: folder, change: change)
+    return try Replayer(uncounted, on: SoftBackend()).run()
 }

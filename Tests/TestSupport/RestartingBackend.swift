@@ -54,32 +54,32 @@ private final class RestartingVCPU: VCPU {
     init(_ inner: any VCPU, _ machine: any Machine) {
         self.inner = inner
         self.machine = machine
-        copy(from: inner.commPage, to: commPage)
+        commPage.copy(from: inner.commPage)
     }
 
     var id: UInt32 { inner.id }
     func configure(_ configuration: VCPUConfiguration) throws(VCPUError) { try inner.configure(configuration) }
 
     func fetchWantedState() throws(VCPUError) {
-        copy(from: commPage, to: inner.commPage)
+        inner.commPage.copy(from: commPage)
         try inner.fetchWantedState()
-        copy(from: inner.commPage, to: commPage)
+        commPage.copy(from: inner.commPage)
     }
 
     func run(budget: UInt64?) throws(VCPUError) -> RunResult {
         var retired: UInt64 = 0
         var event: VCPUEvent?
         while true {
-            copy(from: commPage, to: inner.commPage)
+            inner.commPage.copy(from: commPage)
             let left = (budget ?? .max) - retired
             var result: RunResult
             do {
                 result = try inner.run(budget: min(left, 1))
             } catch {
-                copy(from: inner.commPage, to: commPage)
+                commPage.copy(from: inner.commPage)
                 throw error
             }
-            copy(from: inner.commPage, to: commPage)
+            commPage.copy(from: inner.commPage)
             retired += result.retired ?? 0
             result.retired = retired
             event = event ?? result.event
@@ -109,16 +109,6 @@ private final class RestartingVCPU: VCPU {
     func savePrivateState() -> [UInt8] { inner.savePrivateState() }
     func restore(_ state: VCPUState, privateState: [UInt8]) throws(VCPUError) {
         try inner.restore(state, privateState: privateState)
-        copy(from: inner.commPage, to: commPage)
-    }
-
-    private func copy(from source: CommPage, to target: CommPage) {
-        target.stateWanted = source.stateWanted
-        target.stateCached = source.stateCached
-        target.stateCommit = source.stateCommit
-        target.state = source.state
-        target.eventCommit = source.eventCommit
-        target.event = source.event
-        target.stop = source.stop
+        commPage.copy(from: inner.commPage)
     }
 }
