@@ -111,7 +111,8 @@ public struct KVMAnswers: ~Copyable {
             try endStep()
             step = next
         case .guestWrite(let write): stores.append(write)
-        case .machine(.completion(let answer)): completion = completion ?? answer
+        // Another VCPU's may come in between.
+        case .machine(.completion(let answer)) where answer.vcpu == step?.vcpu: completion = completion ?? answer
         case .machine(.gpaMap(let range)): ranges.append(range)
         case .machine(.gpaUnmap(let gpa, let byteCount)):
             ranges.removeAll { $0.gpa == gpa && $0.byteCount == byteCount }
