@@ -13,6 +13,7 @@ let package = Package(
     name: "exit-tracer",
     products: [
         .library(name: "Analysis", targets: ["Analysis"]),
+        .library(name: "Corpus", targets: ["Corpus"]),
         .library(name: "NVMM", targets: ["NVMM"]),
         .library(name: "ReferenceVMM", targets: ["ReferenceVMM"]),
         .library(name: "SoftBackend", targets: ["SoftBackend"]),
@@ -33,6 +34,7 @@ let package = Package(
         // Doors to C libraries: module maps and the few macros that Swift cannot import.
         .systemLibrary(name: "CZydis", providers: [.apt(["libzydis-dev"])]),
         .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+        .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
         .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
         // The interface's C headers; the only source asserts their layout.
         .target(name: "CNVMM"),
@@ -63,7 +65,7 @@ let package = Package(
         .target(
             name: "TraceFile",
             dependencies: [
-                "CXXHash", "CZstd", "NVMM",
+                "CSQLite", "CXXHash", "CZstd", "NVMM",
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: strict),
@@ -90,10 +92,18 @@ let package = Package(
                 .product(name: "TOMLKit", package: "TOMLKit"),
             ],
             swiftSettings: strict),
+        .target(
+            name: "Corpus",
+            dependencies: [
+                "TraceFile",
+                .product(name: "SystemPackage", package: "swift-system"),
+                .product(name: "TOMLKit", package: "TOMLKit"),
+            ],
+            swiftSettings: strict),
         .executableTarget(
             name: "tracectl",
             dependencies: [
-                "Analysis", "KVMBackend", "LibNVMM", "NVMM", "ReferenceVMM", "Replay", "SoftBackend", "TraceFile", "Tracer",
+                "Analysis", "Corpus", "KVMBackend", "LibNVMM", "NVMM", "ReferenceVMM", "Replay", "SoftBackend", "TraceFile", "Tracer",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
@@ -129,7 +139,7 @@ let package = Package(
         .testTarget(
             name: "TraceFileTests",
             dependencies: [
-                "CXXHash", "CZstd", "NVMM", "TestSupport", "TraceFile",
+                "CSQLite", "CXXHash", "CZstd", "NVMM", "TestSupport", "TraceFile",
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: strict),
@@ -153,6 +163,13 @@ let package = Package(
             dependencies: [
                 "Analysis", "NVMM", "ReferenceVMM", "Replay", "SoftBackend", "TestSupport", "TraceFile",
                 "TraceTestSupport", "Tracer",
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: strict),
+        .testTarget(
+            name: "CorpusTests",
+            dependencies: [
+                "Corpus", "TestSupport",
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: strict),

@@ -21,12 +21,24 @@ RANDOM=$seed
 echo "soak: seed $seed"
 
 swift build -c release -Xswiftc -enable-testing
+root=$PWD
 tracectl=$PWD/.build/release/tracectl
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 firmware=${FIRMWARE:-/usr/share/seabios/bios.bin}
 disk=${DISK:-Samples/guests/bootdisk.bin}
 failures=0
+
+echo "== shards, 1 to 16 of each scheduler"
+mkdir "$work/shards"
+if (cd "$work/shards" && CASES=$root/Tests/Cases GUESTS=$root/Samples/guests ROOT=$root \
+    PATH=$root/.build/release:$PATH SHARD_COUNTS=$(seq -s ' ' 1 16) \
+    bash "$root/Tests/Cases/corpus-shards/run.sh" >stdout.txt 2>stderr.txt) &&
+    diff "$work/shards/stdout.txt" Tests/Cases/corpus-shards/stdout; then
+    echo "all the same as without shards"
+else
+    failures=$((failures + 1))
+fi
 
 echo "== oracles, $oracle_seconds s"
 EXIT_TRACER_ORACLE_SECONDS=$oracle_seconds EXIT_TRACER_ORACLE_SEED=$seed \

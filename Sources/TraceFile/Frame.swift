@@ -8,6 +8,10 @@ enum FrameType: UInt16, CaseIterable, Sendable {
     case pages = 4
     case index = 5
     case trailer = 6
+    case sharedPages = 7
+
+    /// Whether its index entry says which pages.
+    var listsPages: Bool { self == .pages || self == .sharedPages }
 }
 
 /// The 48 bytes before each payload.

@@ -64,7 +64,7 @@ struct IndexBlock {
             switch FrameType(rawValue: entry.type) {
             case .steps: (entry.summary ?? BlockSummary()).encode(into: &writer)
             case .keyframe: writer.varint(entry.clock)
-            case .pages:
+            case .pages, .sharedPages:
                 writer.varint(entry.firstPage)
                 writer.varint(entry.pageCount)
             default: break
@@ -105,7 +105,7 @@ struct IndexBlock {
             switch FrameType(rawValue: type) {
             case .steps: entry.summary = try BlockSummary(from: &reader)
             case .keyframe: entry.clock = try reader.varint()
-            case .pages:
+            case .pages, .sharedPages:
                 entry.firstPage = try reader.varint()
                 entry.pageCount = try reader.count(max: PageBatch.pagesMax)
             default: break

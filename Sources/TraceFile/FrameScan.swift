@@ -66,8 +66,11 @@ struct FrameScan {
                 entry.summary = try BlockSummary(from: &summary)
             case .keyframe:
                 entry.clock = try RawKeyframe(payload, place: TracePlace(frame: offset), limits: limits).clock
-            case .pages:
-                let batch = try PageBatch(payload, place: TracePlace(frame: offset))
+            case .pages, .sharedPages:
+                let place = TracePlace(frame: offset)
+                let isShared = frame.type == FrameType.sharedPages.rawValue
+                let batch =
+                    isShared ? try PageBatch(namesIn: payload, place: place) : try PageBatch(payload, place: place)
                 entry.firstPage = batch.firstPage
                 entry.pageCount = batch.names.count
             case .index, .trailer:

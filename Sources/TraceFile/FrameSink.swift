@@ -52,7 +52,7 @@ final class FrameSink {
             entry.clock = clock
             trailer.keyframeCount += 1
             trailer.bytes.keyframes += size
-        case .pages:
+        case .pages, .sharedPages:
             entry.firstPage = pages?.firstPage ?? 0
             entry.pageCount = pages?.names.count ?? 0
             trailer.pageCount += UInt64(entry.pageCount)
@@ -62,7 +62,7 @@ final class FrameSink {
         pending.entries.append(entry)
         // An epoch is never torn apart by an index frame, so that its frames stand together.
         if pending.entries.count >= Self.framesPerIndex,
-            frame.header.flags.contains(.epochEnd) || frame.header.type == FrameType.pages.rawValue
+            frame.header.flags.contains(.epochEnd) || FrameType(rawValue: frame.header.type)?.listsPages == true
         {
             try writeIndex()
         }

@@ -14,6 +14,11 @@ struct PageBatch {
 
     /// First ordinal, count, names, then the contents.
     func encoded() -> [UInt8] {
+        encodedNames() + content
+    }
+
+    /// The same without the contents, as a frame of shared pages has it.
+    func encodedNames() -> [UInt8] {
         var writer = ByteWriter()
         writer.varint(firstPage)
         writer.varint(names.count)
@@ -21,21 +26,39 @@ struct PageBatch {
             writer.fixed(name.high)
             writer.fixed(name.low)
         }
-        writer.bytes.append(contentsOf: content)
         return writer.bytes
     }
 
     init(firstPage: UInt64) { self.firstPage = firstPage }
 
+    /// As many pages as the entry tells of; what they are does not matter to an index.
+    init(counting entry: IndexEntry) {
+        firstPage = entry.firstPage
+        names = Array(repeating: .zeroPage, count: entry.pageCount)
+    }
+
     init(_ bytes: [UInt8], place: TracePlace) throws(TraceError) {
         var reader = ByteReader(bytes, place: place)
-        firstPage = try reader.varint()
+        (firstPage, names) = try Self.names(&reader)
+        content = Array(try reader.slice(names.count * pageBytes))
+        try reader.expectEnd()
+    }
+
+    /// From a frame of shared pages; ``content`` stays empty.
+    init(namesIn bytes: [UInt8], place: TracePlace) throws(TraceError) {
+        var reader = ByteReader(bytes, place: place)
+        (firstPage, names) = try Self.names(&reader)
+        try reader.expectEnd()
+    }
+
+    private static func names(_ reader: inout ByteReader) throws(TraceError) -> (UInt64, [PageHash]) {
+        let firstPage = try reader.varint()
         let count = try reader.count(max: Self.pagesMax)
         guard count > 0, firstPage <= UInt64(UInt32.max) else { throw reader.failure(.inconsistent) }
+        var names: [PageHash] = []
         for _ in 0..<count {
             names.append(PageHash(high: try reader.fixed(UInt64.self), low: try reader.fixed(UInt64.self)))
         }
-        content = Array(try reader.slice(count * pageBytes))
-        try reader.expectEnd()
+        return (firstPage, names)
     }
 }

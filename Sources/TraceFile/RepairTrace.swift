@@ -113,7 +113,7 @@ private func copyFrames(
             }
             kept.insert(entry.epoch)
             try writing { () throws(TraceWriteError) in try sink.write(frame, clock: entry.clock) }
-        case .steps, .pages, nil:
+        case .steps, .pages, .sharedPages, nil:
             let raw = try reading { () throws(TraceError) in
                 let size = FrameHeader.byteCount + Int(entry.storedBytes)
                 return try reader.source.read(entry.offset, size)
@@ -122,10 +122,7 @@ private func copyFrames(
                 throw .read(.damagedHeader(offset: entry.offset, resume: entry.end))
             }
             var batch: PageBatch?
-            if entry.type == FrameType.pages.rawValue {
-                batch = PageBatch(firstPage: entry.firstPage)
-                batch?.names = Array(repeating: .zeroPage, count: entry.pageCount)
-            }
+            if FrameType(rawValue: entry.type)?.listsPages == true { batch = PageBatch(counting: entry) }
             try writing { () throws(TraceWriteError) in
                 try sink.write(
                     EncodedFrame(

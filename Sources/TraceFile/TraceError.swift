@@ -48,6 +48,8 @@ public enum TraceError: Error, Equatable, Sendable {
     /// A full keyframe or a page that this needs is damaged or absent.
     case noSuchPage(PageHash)
     case unusableKeyframe(offset: UInt64)
+    /// Pages of the trace stand in a store that many traces share, and it does not have them.
+    case sharedPages(SharedPagesError)
     /// A journal beside the trace is not this trace's, or damaged at `position`; what precedes it is used.
     case damagedJournal(number: Int, position: Int)
 }

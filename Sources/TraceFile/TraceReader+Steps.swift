@@ -16,6 +16,11 @@ extension TraceReader {
         return end
     }
 
+    /// VCPUs that have steps.
+    public func vcpus() throws(TraceError) -> Set<UInt32> {
+        Set(try loadIndex().filter { ($0.summary?.stepCount ?? 0) > 0 }.map(\.vcpu))
+    }
+
     /// A cursor before a step: ``TraceCursor/nextStepIndex`` is `step`.
     ///
     /// Only the epoch that holds the step is decoded, and of it what stands before the step. Of the events between the

@@ -45,6 +45,7 @@ public final class TraceReader {
     private var pageFrameOrder: [UInt64] = []
     private var pageNames: [PageHash: (frame: Int, slot: Int)] = [:]
     private var hasAllPageNames = false
+    private var sharedPages: SharedPages?
     private var frames = FrameTables()
     private var hasFrameTables = false
 
@@ -258,7 +259,7 @@ public final class TraceReader {
             case .keyframe:
                 bytes.keyframes &+= size
                 totals.keyframeCount += 1
-            case .pages:
+            case .pages, .sharedPages:
                 bytes.pages &+= size
                 totals.pageCount += UInt64(entry.pageCount)
             default: break
@@ -324,7 +325,23 @@ public final class TraceReader {
         guard let place = pageNames[hash], let batch = try pageFrame(frames.pages[place.frame]),
             place.slot < batch.names.count
         else { throw .noSuchPage(hash) }
+        if batch.content.isEmpty { return try sharedPage(hash) }
         return Array(batch.content[place.slot * pageBytes..<(place.slot + 1) * pageBytes])
+    }
+
+    /// Content of a page that is not in the trace but in the store beside its folder.
+    func sharedPage(_ name: PageHash) throws(TraceError) -> [UInt8] {
+        do throws(SharedPagesError) {
+            if sharedPages == nil { sharedPages = try SharedPages(sharedPagesPath, .reading) }
+            guard let content = try sharedPages?.content(name) else { throw SharedPagesError.missingPage(name) }
+            return content
+        } catch { throw .sharedPages(error) }
+    }
+
+    /// `../pages.sqlite`, seen from the trace: nothing in a trace says where to look.
+    private var sharedPagesPath: FilePath {
+        let folder = FilePath(path).removingLastComponent()
+        return (folder.isEmpty ? "." : folder).appending("..").appending(SharedPages.fileName)
     }
 
     private func loadPageNames() throws(TraceError) {
@@ -351,7 +368,10 @@ public final class TraceReader {
         if let batch = pageFrameCache[entry.offset] { return batch }
         let batch: PageBatch
         do throws(TraceError) {
-            batch = try PageBatch(try payload(entry), place: TracePlace(frame: entry.offset))
+            let (payload, place) = (try payload(entry), TracePlace(frame: entry.offset))
+            batch =
+                entry.type == FrameType.sharedPages.rawValue
+                ? try PageBatch(namesIn: payload, place: place) : try PageBatch(payload, place: place)
         } catch {
             if case .io = error { throw error }
             if case .limitExceeded = error { throw error }
@@ -394,7 +414,7 @@ public final class TraceReader {
         if hasFrameTables { return frames }
         for entry in try loadIndex() {
             switch FrameType(rawValue: entry.type) {
-            case .pages: frames.pages.append(entry)
+            case .pages, .sharedPages: frames.pages.append(entry)
             case .keyframe: frames.keyframes[entry.epoch] = entry
             default: break
             }

@@ -151,8 +151,15 @@ private func verifyPages(
     _ reader: TraceReader, _ entries: [IndexEntry], _ report: inout VerifyReport
 ) throws(TraceError) {
     var names: Set<PageHash> = [.zeroPage]
-    for entry in entries where entry.type == FrameType.pages.rawValue {
+    for entry in entries {
         do throws(TraceError) {
+            if entry.type == FrameType.sharedPages.rawValue {
+                // The store holds each against its name.
+                let names = try PageBatch(namesIn: try reader.payload(entry), place: TracePlace(frame: entry.offset))
+                    .names
+                for name in names { _ = try reader.sharedPage(name) }
+            }
+            guard entry.type == FrameType.pages.rawValue else { continue }
             let batch = try PageBatch(try reader.payload(entry), place: TracePlace(frame: entry.offset))
             for (slot, name) in batch.names.enumerated() {
                 let content = Array(batch.content[slot * pageBytes..<(slot + 1) * pageBytes])

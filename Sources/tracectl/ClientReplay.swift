@@ -75,6 +75,11 @@ struct ClientReplay {
         guard let data = try? Data(contentsOf: file),
             var report = try? JSONDecoder().decode(ClientReport.self, from: data)
         else {
+            if status > 128 {
+                StandardError.line(
+                    "tracectl: \(command[0]): ended by signal \(status - 128) before any report came of it")
+                throw ExitStatus.command(status)
+            }
             let sentence =
                 "no report came of the command (status \(status)): it has to be linked with this project's libnvmm.so,"
                 + " call nvmm_init, and end by itself"

@@ -33,6 +33,7 @@ func sentence(for error: TraceError) -> String {
         return "lacks the page \(hex(hash.high)) \(hex(hash.low)) that a keyframe needs: start from another one"
     case .unusableKeyframe(let offset):
         return "has a keyframe at byte \(offset) that cannot be used: start from another one"
+    case .sharedPages(let error): return sentence(for: error)
     case .damagedJournal(let number, let position):
         return "has a damaged journal \(number) beside it, from byte \(position): what precedes it is used"
     }

@@ -2,6 +2,7 @@
 // people's words are made here and nowhere else.
 
 import Analysis
+import Corpus
 import KVMBackend
 import NVMM
 import ReferenceVMM
@@ -47,6 +48,9 @@ func sentence(forAny error: any Error) -> String? {
     case let error as ReplayError: return sentence(for: error)
     case let error as KnownDifferencesError: return sentence(for: error)
     case let error as KVMAnswersError: return sentence(for: error)
+    case let error as CorpusError: return sentence(for: error)
+    case let error as ResultsError: return sentence(for: error)
+    case let error as ShardError: return sentence(for: error)
     case let error as PCError: return sentence(for: error)
     default: return nil
     }

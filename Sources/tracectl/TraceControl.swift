@@ -18,7 +18,7 @@ struct TraceControl: ParsableCommand {
         version: toolVersion,
         subcommands: [
             Record.self, ReplayTrace.self, Fill.self, Info.self, Dump.self, Stats.self, Diff.self, Verify.self,
-            Repair.self, ImportRecords.self, NVMMCommands.self,
+            Repair.self, ImportRecords.self, CorpusCommands.self, NVMMCommands.self,
         ])
 
     static func main() {
@@ -53,6 +53,10 @@ enum ExitStatus {
     static let difference = ExitCode(1)
     /// Wrong input, a failed system call: anything but an answer.
     static let trouble = ExitCode(2)
+    /// Of a run over a corpus: a trace, or what it needs, is damaged or not supported; trying again changes nothing.
+    static let permanentTrouble = ExitCode(42)
+    /// EX_TEMPFAIL of sysexits(3): something is not here now, or the run was interrupted; try again.
+    static let temporaryTrouble = ExitCode(75)
     /// Ended by a signal that was asked for: 128 and the signal's number.
     static func signal(_ number: Int32) -> ExitCode { ExitCode(128 + number) }
     /// That of a command that was run.

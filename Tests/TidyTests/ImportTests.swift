@@ -4,7 +4,7 @@ import Testing
 
 /// Modules of the toolchain that any room may import, and those that the vocabulary must do without.
 private let toolchainModules: Set<String> = [
-    "Darwin", "Dispatch", "Foundation", "FoundationEssentials", "Glibc", "Synchronization", "Testing",
+    "Darwin", "Dispatch", "Foundation", "FoundationEssentials", "FoundationXML", "Glibc", "Synchronization", "Testing",
 ]
 private let vocabularyModules: Set<String> = ["Synchronization"]
 
