@@ -84,7 +84,13 @@ let package = Package(
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: strict),
-        .target(name: "Replay", dependencies: ["Assists", "Disassembly", "NVMM", "TraceFile"], swiftSettings: strict),
+        .target(
+            name: "Replay",
+            dependencies: [
+                "Assists", "Disassembly", "NVMM", "TraceFile",
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: strict),
         .target(
             name: "Analysis",
             dependencies: [

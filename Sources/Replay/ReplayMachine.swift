@@ -335,19 +335,20 @@ extension ReplayMachine {
         guard object.byteCount == image.byteCount else {
             throw .outsideObject(ordinal: image.object, offset: image.byteCount, step: step)
         }
-        var listed = image.pages[...]
-        for page in 0..<object.pageCount {
-            var content: [UInt8]?
-            if let reference = listed.first, reference.page == page {
-                do { content = try reader.page(reference.content) } catch { throw .trace(error) }
-                listed.removeFirst()
+        // Memory that nobody has touched is zero already.
+        var stale = Set(object.touchedPages.joined())
+        var last = -1
+        for reference in image.pages {
+            guard reference.page > last, reference.page < object.pageCount else {
+                throw .outsideObject(ordinal: image.object, offset: reference.page &* pageBytes, step: step)
             }
-            try setPage(page, of: object, to: content)
+            last = reference.page
+            stale.remove(reference.page)
+            let content: [UInt8]
+            do { content = try reader.page(reference.content) } catch { throw .trace(error) }
+            try setPage(reference.page, of: object, to: content)
         }
-        // What is left is out of order or outside.
-        if let stray = listed.first {
-            throw .outsideObject(ordinal: image.object, offset: stray.page &* pageBytes, step: step)
-        }
+        for page in stale { try setPage(page, of: object, to: nil) }
     }
 
     /// Gives a page, in the shadows too, what was recorded of it.

@@ -16,6 +16,8 @@ public struct ReplayOptions: Sendable {
     public var historyCount: Int
     /// Differences that are accepted: steps that show nothing else are explained.
     public var known: [KnownDifference] = []
+    /// Whether a divergence's cause is looked for, which takes longer than the replay of a short trace.
+    var locatesCause = true
 
     public init(
         from: UInt64 = 0, to: UInt64? = nil, resynchronises: Bool = false, allowsOtherBackend: Bool = false,

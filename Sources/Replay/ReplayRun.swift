@@ -210,7 +210,9 @@ extension ReplayRun {
 
     /// The cause as far as it can be found. What goes wrong on the way must not hide the divergence itself.
     private func locate(end: UInt64, includesEnd: Bool) -> FaultLocator.Finding {
-        (try? locator(backend, reference, options).locate(end: end, includesEnd: includesEnd)) ?? FaultLocator.Finding()
+        guard options.locatesCause else { return FaultLocator.Finding() }
+        return (try? locator(backend, reference, options).locate(end: end, includesEnd: includesEnd))
+            ?? FaultLocator.Finding()
     }
 
     func locator(

@@ -205,6 +205,15 @@ public struct Keyframe: Equatable, Sendable {
             self.event = event
             self.stop = stop
         }
+
+        /// A VCPU as it stands between two runs.
+        public init(of vcpu: any VCPU) {
+            let page = vcpu.commPage
+            self.init(
+                id: vcpu.id, state: vcpu.saveState(), privateState: vcpu.savePrivateState(),
+                cached: page.stateCached, commit: page.stateCommit, pageState: page.state,
+                eventCommit: page.eventCommit, event: page.event, stop: page.stop)
+        }
     }
 
     /// Content of one memory object: pages that are not listed are zero.

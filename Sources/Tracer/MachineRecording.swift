@@ -247,7 +247,7 @@ extension MachineRecording {
             storeChangedPages()
             return Keyframe(
                 stepCount: recorder.stepsWritten, clock: inner.clock, machinePrivateState: inner.savePrivateState(),
-                vcpus: vcpus.keys.sorted().compactMap { vcpus[$0].map(image) },
+                vcpus: vcpus.keys.sorted().compactMap { vcpus[$0].map { Keyframe.VCPUImage(of: $0) } },
                 objects: ordinals.compactMap { ledgers[$0]?.image }, gpaRanges: gpaRanges)
         }
         progress.value.hasKeyframe = true
@@ -268,13 +268,5 @@ extension MachineRecording {
                 ledger.setName(name, of: page)
             }
         }
-    }
-
-    private func image(_ vcpu: any VCPU) -> Keyframe.VCPUImage {
-        let page = vcpu.commPage
-        return Keyframe.VCPUImage(
-            id: vcpu.id, state: vcpu.saveState(), privateState: vcpu.savePrivateState(), cached: page.stateCached,
-            commit: page.stateCommit, pageState: page.state, eventCommit: page.eventCommit, event: page.event,
-            stop: page.stop)
     }
 }

@@ -67,3 +67,16 @@ func sentence(for error: KVMAnswersError) -> String {
     case .io(let number): "its answers cannot be written: " + systemSentence("write", number)
     }
 }
+
+func sentence(for error: MinimizeError) -> String {
+    switch error {
+    case .replay(let error): return sentence(for: error)
+    case .trace(let error): return sentence(for: error)
+    case .write(let error): return sentence(for: error)
+    case .noDivergence: return "replays without a difference: there is nothing to minimize"
+    case .notReproducible:
+        return "shows no difference that comes again from a keyframe: record it with a smaller --keyframe-every"
+    case .hypervisorTrace:
+        return "was recorded between a client and /dev/kvm, whose steps end within instructions: it cannot be minimized"
+    }
+}

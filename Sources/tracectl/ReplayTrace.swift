@@ -107,11 +107,6 @@ struct ReplayTrace: ParsableCommand {
         if !report.isClean { throw ExitStatus.difference }
     }
 
-    private func readKnownDifferences(_ path: String) throws -> [KnownDifference] {
-        let bytes = try readFile(path)
-        return try about(path) { try KnownDifferencesFile.rules(in: String(decoding: bytes, as: UTF8.self)) }
-    }
-
     /// A rule is for a rare case: one that swallows more hides what nobody has looked into.
     private func warnOfGreed(_ report: ReplayReport) {
         for use in report.knownDifferences where use.stepCount &* 1000 > report.totals.stepCount {
