@@ -156,13 +156,13 @@ struct StatisticsCollector {
             .init(id: $0.key, steps: $0.value.count, instructions: $0.value.instructions)
         }
         result.calls.parts = parts
-        for (index, name) in ["segments", "gprs", "crs", "drs", "msrs", "interrupt", "fpu"].enumerated() {
+        for (index, name) in VCPUState.partNames.enumerated() {
             result.calls.parts[index].part = name
         }
         return result
     }
 
-    private static func accessName(_ access: UInt64) -> String {
+    static func accessName(_ access: UInt64) -> String {
         switch Protection(rawValue: access) {
         case .read: "read"
         case .write: "write"
@@ -171,7 +171,7 @@ struct StatisticsCollector {
         }
     }
 
-    private static func eventName(_ kind: UInt32) -> String {
+    static func eventName(_ kind: UInt32) -> String {
         switch VCPUEvent.Kind(rawValue: kind) {
         case .interrupt: "interrupt"
         case .exception: "exception"

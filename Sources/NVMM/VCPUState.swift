@@ -177,6 +177,9 @@ extension VCPUState {
     /// The seven single parts, in memory order.
     public static let parts: [StateFlags] = [.segments, .gprs, .crs, .drs, .msrs, .interrupt, .fpu]
 
+    /// Their names, as `NVMM_X64_STATE_*` has them, in the same order.
+    public static let partNames = ["segments", "gprs", "crs", "drs", "msrs", "interrupt", "fpu"]
+
     /// Replaces the parts in `flags` by those of `other`.
     public mutating func copy(_ flags: StateFlags, from other: VCPUState) {
         if flags.contains(.segments) { segments = other.segments }

@@ -6,7 +6,25 @@ internal import NVMM
 
 /// Reads a guest's code as its VCPU would fetch it.
 struct GuestCode {
-    let machine: any Machine
+    /// A little-endian number of guest physical memory; nil where there is none.
+    private let load: (_ gpa: UInt64, _ byteCount: UInt64) -> UInt64?
+
+    init(load: @escaping (_ gpa: UInt64, _ byteCount: UInt64) -> UInt64?) { self.load = load }
+
+    init(machine: any Machine) {
+        load = { gpa, byteCount in
+            guard let (object, offset, _) = machine.gpaToHVA(GPA(gpa)) else { return nil }
+            let end = offset.addingReportingOverflow(Int(byteCount))
+            guard offset >= 0, !end.overflow, end.partialValue <= object.byteCount else { return nil }
+            return object.withBytes(offset..<end.partialValue) { bytes in
+                var value: UInt64 = 0
+                for index in 0..<Int(byteCount) {
+                    value |= UInt64(bytes.byte(at: index)) << UInt64(index * 8)
+                }
+                return value
+            }
+        }
+    }
 
     /// The instruction that a VCPU in `state` stands at.
     func instruction(at state: VCPUState, step: UInt64) -> InstructionPlace {
@@ -33,7 +51,7 @@ struct GuestCode {
         for index in 0..<UInt64(count) {
             let offset = state[.rip] &+ index
             let linear = size == .bits64 ? offset : (state[.cs].base &+ offset) & 0xFFFF_FFFF
-            guard let physical = translate(linear, state), let byte = load(physical, byteCount: 1) else { break }
+            guard let physical = translate(linear, state), let byte = load(physical, 1) else { break }
             bytes.append(UInt8(truncatingIfNeeded: byte))
         }
         return bytes
@@ -50,7 +68,7 @@ struct GuestCode {
         if pae {
             // The four page-directory-pointer entries have no large-page bit.
             let base = state[.cr3] & 0xFFFF_FFE0
-            guard let entry = load(base + (linear >> 30 & 3) * 8, byteCount: 8), entry & 1 != 0 else { return nil }
+            guard let entry = load(base + (linear >> 30 & 3) * 8, 8), entry & 1 != 0 else { return nil }
             return walk(from: entry & addressMask, linear, shifts: [21, 12], indexBits: 9)
         }
         return walk(from: state[.cr3] & 0xFFFF_F000, linear, shifts: [22, 12], indexBits: 10)
@@ -61,7 +79,7 @@ struct GuestCode {
         var table = root
         for shift in shifts {
             let index = linear >> shift & ((1 << indexBits) - 1)
-            guard let entry = load(table + index * entryBytes, byteCount: entryBytes), entry & 1 != 0 else {
+            guard let entry = load(table + index * entryBytes, entryBytes), entry & 1 != 0 else {
                 return nil
             }
             let frame = entry & (entryBytes == 8 ? 0x000F_FFFF_FFFF_F000 : 0xFFFF_F000)
@@ -75,19 +93,6 @@ struct GuestCode {
             table = frame
         }
         return nil
-    }
-
-    private func load(_ gpa: UInt64, byteCount: UInt64) -> UInt64? {
-        guard let (object, offset, _) = machine.gpaToHVA(GPA(gpa)) else { return nil }
-        let end = offset.addingReportingOverflow(Int(byteCount))
-        guard offset >= 0, !end.overflow, end.partialValue <= object.byteCount else { return nil }
-        return object.withBytes(offset..<end.partialValue) { bytes in
-            var value: UInt64 = 0
-            for index in 0..<Int(byteCount) {
-                value |= UInt64(bytes.byte(at: index)) << UInt64(index * 8)
-            }
-            return value
-        }
     }
 }
 

@@ -80,3 +80,11 @@ func sentence(for error: MinimizeError) -> String {
         return "was recorded between a client and /dev/kvm, whose steps end within instructions: it cannot be minimized"
     }
 }
+
+func sentence(for error: SymbolTableError) -> String {
+    switch error {
+    case .line(let line): "is neither ELF nor a System.map: line \(line) is not an address, a type and a name"
+    case .damagedELF: "is an ELF file whose headers lead outside of it: give the one that the guest was built as"
+    case .empty: "has no symbols of functions: give one that was not stripped, or a System.map"
+    }
+}

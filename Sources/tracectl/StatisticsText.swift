@@ -101,3 +101,45 @@ func table(_ title: String, _ headings: [String], _ rows: [(name: String, cells:
     }
     return ["", line(title, headings)] + rows.map { line($0.name, $0.cells) }
 }
+
+func text(of profile: TraceProfile) -> String {
+    let rows = profile.instructions.prefix(20)
+    var headings = ["exits", "instructions"]
+    if profile.guestTime != nil { headings.append("guest us") }
+    var lines = table(
+        "exits by instruction", headings,
+        rows.map { row in
+            let address = row.base == 0 ? hex(row.rip) : "\(hex(row.base)) + \(hex(row.rip))"
+            let name = [address, row.symbol, row.text, row.reason].compactMap { $0 }.joined(separator: "  ")
+            var cells = [grouped(row.count), grouped(row.instructions)]
+            if let time = row.guestNanoseconds { cells.append(grouped(time / 1000)) }
+            return (name, cells)
+        })
+    lines += table(
+        "exits by device", ["count"],
+        devices(profile).sorted { ($1.value, $0.key) < ($0.value, $1.key) }.map { ($0.key, [grouped($0.value)]) })
+    lines += table(
+        "after an exit the VMM", ["times"],
+        profile.pairs.map { pair in
+            func names(_ parts: [String]) -> String { parts.isEmpty ? "nothing" : parts.joined(separator: ", ") }
+            return ("\(pair.reason): reads \(names(pair.read)), writes \(names(pair.written))", [grouped(pair.count)])
+        })
+    let times = [
+        ("in the guest, ns", profile.guestTime), ("in the VMM, ns", profile.vmmTime),
+        ("from inject to entry, ticks", profile.injectionDelay),
+    ]
+    lines += table(
+        "times", ["count", "min", "50 %", "90 %", "99 %", "99.9 %", "max"],
+        times.compactMap { name, latencies in
+            guard let latencies else { return nil }
+            let values = [latencies.minimum] + latencies.percentiles.map(\.value) + [latencies.maximum]
+            return (name, [grouped(latencies.count)] + values.map { grouped($0) })
+        })
+    lines.append("")
+    lines.append("waiting: \(decimals(profile.idleShare * 100, 1)) % of the clock")
+    return lines.joined(separator: "\n") + "\n"
+}
+
+private func devices(_ profile: TraceProfile) -> [String: UInt64] {
+    profile.places.reduce(into: [:]) { $0[$1.device ?? $1.name, default: 0] += $1.count }
+}

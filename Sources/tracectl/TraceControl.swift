@@ -17,7 +17,8 @@ struct TraceControl: ParsableCommand {
             """,
         version: toolVersion,
         subcommands: [
-            Record.self, ReplayTrace.self, Minimize.self, Fill.self, Info.self, Dump.self, Stats.self, Diff.self,
+            Record.self, ReplayTrace.self, Minimize.self, Fill.self, Info.self, Dump.self, Stats.self, Report.self,
+            Diff.self,
             Verify.self,
             Repair.self, ImportRecords.self, CorpusCommands.self, NVMMCommands.self,
         ])
