@@ -27,6 +27,7 @@ let package = Package(
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0"),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
         .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
         .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
@@ -58,6 +59,11 @@ let package = Package(
 
         // The rooms, lowest first; a room imports only what stands in its list (ARCHITECTURE.md).
         .target(name: "NVMM", swiftSettings: strict),
+        .target(name: "Database", dependencies: ["CSQLite"], swiftSettings: strict),
+        // Made by protoc from the file beside it.
+        .target(
+            name: "PerfettoFormat", dependencies: [.product(name: "SwiftProtobuf", package: "swift-protobuf")],
+            exclude: ["perfetto.proto"]),
         .target(name: "Disassembly", dependencies: ["CZydis", "NVMM"], swiftSettings: strict),
         .target(name: "SoftBackend", dependencies: ["CWriteTracking", "CZydis", "NVMM"], swiftSettings: strict),
         .target(name: "KVMBackend", dependencies: ["CKVM", "NVMM", "SoftBackend"], swiftSettings: strict),
@@ -66,7 +72,7 @@ let package = Package(
         .target(
             name: "TraceFile",
             dependencies: [
-                "CSQLite", "CXXHash", "CZstd", "NVMM",
+                "CXXHash", "CZstd", "Database", "NVMM",
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: strict),
@@ -95,15 +101,16 @@ let package = Package(
         .target(
             name: "Analysis",
             dependencies: [
-                "NVMM", "Replay", "TraceFile",
+                "Database", "NVMM", "PerfettoFormat", "Replay", "TraceFile",
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
+                .product(name: "SwiftProtobuf", package: "swift-protobuf"),
                 .product(name: "TOMLKit", package: "TOMLKit"),
             ],
             swiftSettings: strict),
         .target(
             name: "Corpus",
             dependencies: [
-                "TraceFile",
+                "Database", "TraceFile",
                 .product(name: "SystemPackage", package: "swift-system"),
                 .product(name: "TOMLKit", package: "TOMLKit"),
             ],
@@ -111,7 +118,7 @@ let package = Package(
         .executableTarget(
             name: "tracectl",
             dependencies: [
-                "Analysis", "Corpus", "KVMBackend", "LibNVMM", "NVMM", "ReferenceVMM", "Replay", "SoftBackend", "TraceFile", "Tracer",
+                "Analysis", "Corpus", "Database", "KVMBackend", "LibNVMM", "NVMM", "ReferenceVMM", "Replay", "SoftBackend", "TraceFile", "Tracer",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
@@ -147,7 +154,7 @@ let package = Package(
         .testTarget(
             name: "TraceFileTests",
             dependencies: [
-                "CSQLite", "CXXHash", "CZstd", "NVMM", "TestSupport", "TraceFile",
+                "CXXHash", "CZstd", "Database", "NVMM", "TestSupport", "TraceFile",
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: strict),

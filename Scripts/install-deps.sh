@@ -7,7 +7,7 @@ set -euo pipefail
 packages=(
     make pkg-config libzstd-dev libzydis-dev libxxhash-dev libsqlite3-dev
     chromium python3-websocket
-    nasm seabios qemu-system-x86 gdb strace python3 python3-zstandard python3-xxhash zstd
+    nasm seabios qemu-system-x86 gdb strace python3 python3-venv python3-zstandard python3-xxhash zstd
 )
 
 if ! command -v swift >/dev/null 2>&1; then
@@ -27,6 +27,17 @@ TEXT
     exit 0
 fi
 
+# Perfetto's own definition of its traces, from PyPI, for the test of the export: in a folder of the project's.
+python=$(dirname "$0")/../.build-python
+add_perfetto() {
+    [ -x "$python/bin/python" ] && "$python/bin/python" -c 'import perfetto' 2>/dev/null && return
+    if python3 -m venv "$python" && "$python/bin/pip" install -q --disable-pip-version-check perfetto==0.59.1; then
+        echo "dependencies: installed perfetto from PyPI in .build-python"
+    else
+        echo "dependencies: no perfetto from PyPI: the test of the export to Perfetto will be skipped" >&2
+    fi
+}
+
 missing=()
 for package in "${packages[@]}"; do
     status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
@@ -34,6 +45,7 @@ for package in "${packages[@]}"; do
 done
 if [ ${#missing[@]} -eq 0 ]; then
     echo "dependencies: all ${#packages[@]} packages are installed"
+    add_perfetto
     exit 0
 fi
 
@@ -49,3 +61,4 @@ echo "dependencies: installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 "${run[@]}" apt-get update -qq
 "${run[@]}" apt-get install -y --no-install-recommends "${missing[@]}"
+add_perfetto

@@ -1,5 +1,6 @@
 // A folder of traces that share their pages: the manifest, `traces/`, and the page store. Docs/corpus.md.
 
+internal import Database
 import Glibc
 public import SystemPackage
 public import TraceFile
@@ -74,7 +75,7 @@ public struct Corpus {
         try rename(part, to: manifestPath)
     }
 
-    private func openPages(_ access: SharedPages.Access) throws(CorpusError) -> SharedPages {
+    private func openPages(_ access: Database.Access) throws(CorpusError) -> SharedPages {
         do throws(SharedPagesError) { return try SharedPages(pagesPath, access) } catch { throw .pages(error) }
     }
 
@@ -114,7 +115,7 @@ public struct Corpus {
         return (entry, report)
     }
 
-    private func openPages(sharing access: SharedPages.Access) throws(ShareError) -> SharedPages {
+    private func openPages(sharing access: Database.Access) throws(ShareError) -> SharedPages {
         do throws(SharedPagesError) { return try SharedPages(pagesPath, access) } catch { throw .pages(error) }
     }
 

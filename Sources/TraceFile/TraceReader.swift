@@ -1,5 +1,6 @@
 // Opens and reads traces, complete or not, of any origin: Docs/trace-format.md, "Duties of a reader".
 
+import Database
 import NVMM
 public import SystemPackage
 

@@ -188,9 +188,7 @@ struct CorpusExport: ParsableCommand {
         let part = output + ".part"
         defer { removeFile(part) }
         try about(self.corpus.text) { try corpus.export(name, to: FilePath(part)) }
-        guard unsafe rename(part, output) == 0 else {
-            throw Trouble(path: output, cause: PlainTrouble(sentence: systemSentence("rename to", errno)))
-        }
+        try moveIntoPlace(part, output)
     }
 }
 
@@ -279,17 +277,3 @@ func summary(of results: [ReplayResult]) -> String {
 }
 
 func words(_ verdict: CorpusVerdict) -> String { verdict == .timedOut ? "timed out" : verdict.rawValue }
-
-/// Writes a whole file in the place of what was there.
-func writeText(_ text: String, to path: String) throws {
-    do {
-        let part = FilePath("\(path).part.\(getpid())")
-        let file = try FileDescriptor.open(
-            part, .writeOnly, options: [.create, .truncate],
-            permissions: [.ownerReadWrite, .groupRead, .otherRead])
-        try file.closeAfter { _ = try file.writeAll(text.utf8) }
-        guard unsafe rename(part.string, path) == 0 else { throw Errno(rawValue: errno) }
-    } catch let error as Errno {
-        throw Trouble(path: path, cause: PlainTrouble(sentence: systemSentence("write", error.rawValue)))
-    }
-}

@@ -1,6 +1,7 @@
 // Sentences for what a corpus, its results and its shards can throw.
 
 import Corpus
+import Database
 import Glibc
 import TraceFile
 
@@ -53,12 +54,14 @@ func sentence(for error: SharedPagesError) -> String {
             + " tracectl corpus export makes a whole copy"
     case .missingPage(let name):
         "needs the page \(name.hexadecimal), which the page store lacks: add the trace again"
-    case .database(let code, let words): "page store: \(words) (SQLite code \(code))"
+    case .database(let error): "page store: \(sentence(for: error))"
     case .wrongPage(let name):
         "has in its page store something else under the name of the page \(name.hexadecimal): add its traces again"
     case .unknownVersion(let version): "has a page store of version \(version): use a newer tracectl"
     }
 }
+
+func sentence(for error: DatabaseError) -> String { "\(error.message) (SQLite code \(error.code))" }
 
 func sentence(for error: ResultsError) -> String {
     switch error {

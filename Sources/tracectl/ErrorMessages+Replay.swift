@@ -88,3 +88,11 @@ func sentence(for error: SymbolTableError) -> String {
     case .empty: "has no symbols of functions: give one that was not stripped, or a System.map"
     }
 }
+
+func sentence(for error: ExportError) -> String {
+    switch error {
+    case .trace(let error): sentence(for: error)
+    case .database(let error): sentence(for: error)
+    case .noSuchStep(let step, let end): noStepSentence(step, end: end)
+    }
+}

@@ -49,9 +49,7 @@ struct Fill: ParsableCommand {
             StandardOutput.write(Self.refusal + "\n" + text(of: report))
             throw ExitStatus.difference
         }
-        guard unsafe rename(part, output) == 0 else {
-            throw Trouble(path: output, cause: PlainTrouble(sentence: systemSentence("rename to", errno)))
-        }
+        try moveIntoPlace(part, output)
         StandardOutput.line("filled \(counted(report.endStep, "step")): every one replayed identical")
     }
 

@@ -80,9 +80,7 @@ struct Minimize: ParsableCommand {
             }
         }
         progress.end()
-        guard unsafe rename(part, output) == 0 else {
-            throw Trouble(path: output, cause: PlainTrouble(sentence: systemSentence("rename to", errno)))
-        }
+        try moveIntoPlace(part, output)
         if json { return StandardOutput.line(try StableJSON.text(report)) }
         StandardOutput.write(text(of: report, seconds: progress.elapsed / .seconds(1)))
     }

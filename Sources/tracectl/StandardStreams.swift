@@ -13,8 +13,10 @@ enum StandardOutput {
         write("\n")
     }
 
-    static func write(_ text: String) {
-        unsafe buffer.append(contentsOf: text.utf8)
+    static func write(_ text: String) { write(Array(text.utf8)) }
+
+    static func write(_ bytes: [UInt8]) {
+        unsafe buffer.append(contentsOf: bytes)
         if unsafe buffer.count >= bufferBytes { flush() }
     }
 

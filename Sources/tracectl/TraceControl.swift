@@ -18,9 +18,8 @@ struct TraceControl: ParsableCommand {
         version: toolVersion,
         subcommands: [
             Record.self, ReplayTrace.self, Minimize.self, Fill.self, Info.self, Dump.self, Stats.self, Report.self,
-            Diff.self,
-            Verify.self,
-            Repair.self, ImportRecords.self, CorpusCommands.self, NVMMCommands.self,
+            Export.self, Diff.self, Verify.self, Repair.self, ImportRecords.self, CorpusCommands.self,
+            NVMMCommands.self,
         ])
 
     static func main() {

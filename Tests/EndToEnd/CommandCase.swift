@@ -6,7 +6,8 @@
 //   stderr    patterns, a line each, `*` for anything; absent: nothing
 //   status    exit status; absent: 0
 //
-// Lines `# needs: tool NAME`, `# needs: file PATH`, `# needs: device PATH` in run.sh name what the machine must have.
+// Lines `# needs: tool NAME`, `# needs: file PATH` (from the repository on, unless it begins with /),
+// `# needs: device PATH` in run.sh name what the machine must have.
 
 import Foundation
 import TestSupport
@@ -55,7 +56,7 @@ struct CommandCase: Sendable, CustomTestStringConvertible {
             let words = line.dropFirst("# needs: ".count).split(separator: " ", maxSplits: 1).map(String.init)
             return switch (words.first, words.last) {
             case ("tool", let name?): .tool(name)
-            case ("file", let path?): .file(path)
+            case ("file", let path?): .file(path.hasPrefix("/") ? path : root.appending(path: path).path)
             case ("device", let path?): .device(path)
             case ("unprivileged-user", _): .unprivilegedUser
             default: nil

@@ -12,7 +12,8 @@ private let codeFolders = ["Sources", "Tests", "Benchmarks", "Fuzz"]
     @Test func `no line is longer than 120 characters`() throws {
         let files = try Repository.files(in: codeFolders, extensions: ["swift", "c", "h"])
         #expect(files.count > 30, "the sources were found")
-        for file in files {
+        // What protoc makes is as long as it is.
+        for file in files where !file.path.hasSuffix(".pb.swift") {
             for (number, line) in file.lines.enumerated() where line.count > 120 {
                 Issue.record("\(file.path):\(number + 1) has \(line.count) characters")
             }

@@ -1,6 +1,6 @@
 // Traces whose pages are in a store that they share.
 
-import CSQLite
+import Database
 import Glibc
 import NVMM
 import SystemPackage
@@ -33,12 +33,7 @@ private final class Place {
     }
 
     /// What only somebody else would do to a store.
-    func execute(_ statement: String) throws {
-        var database: OpaquePointer?
-        try #require(unsafe sqlite3_open(store.string, &database) == SQLITE_OK)
-        defer { unsafe sqlite3_close(database) }
-        try #require(unsafe sqlite3_exec(database, statement, nil, nil, nil) == SQLITE_OK)
-    }
+    func execute(_ statement: String) throws { try Database(store.string, .writing).execute(statement) }
 
     deinit {
         for name in ["a", "b", "back"] { unsafe unlink(shared(name).string) }
