@@ -17,6 +17,7 @@ final class Library: @unchecked Sendable {
     let registry = MachineRegistry()
     private let lock = PlainLock()
     private var backend: (any Backend)?
+    private var commPage = CommPagePolicy.nvmm
     private var recorder: Recorder?
     private var hasChosenRecorder = false
     /// The process whose run is recorded.
@@ -40,7 +41,13 @@ final class Library: @unchecked Sendable {
                 Self.warn("NVMM_BACKEND=\(name): no such backend here; there are soft and recorded")
                 throw ErrorNumber(ENXIO)
             }
-            backend = SoftBackend()
+            let text = Self.environment("NVMM_COMM_PAGE")
+            guard let policy = text.map({ CommPagePolicy($0) }) ?? .nvmm else {
+                Self.warn("NVMM_COMM_PAGE=\(text ?? ""): give reasons and parts such as IO=0x17,RDMSR=0x2")
+                throw ErrorNumber(ENXIO)
+            }
+            commPage = policy
+            backend = SoftBackend(providing: policy)
             WriteProtection.choose(Self.environment("NVMM_WRITE_PROTECTION"))
         }
     }
@@ -78,6 +85,9 @@ final class Library: @unchecked Sendable {
         options.parameters = [
             .init(key: TraceHeader.Parameter.sliceInstructions, value: "\(TurnTakingVCPU.sliceInstructions)")
         ]
+        if commPage != .nvmm {
+            options.parameters.append(.init(key: TraceHeader.Parameter.commPage, value: commPage.text))
+        }
         if let every = Self.environment("NVMM_TRACE_KEYFRAME_EVERY").flatMap({ UInt64($0) }), every > 0 {
             options.keyframeEverySteps = every
         }

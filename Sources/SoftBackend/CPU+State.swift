@@ -135,7 +135,7 @@ extension CPU {
         self.fault = fault
         clockAtEntry = clock
         let reason = enter(event: event, budget: budget)
-        let provided = reason.providedState
+        let provided = providing.map { $0[reason.code] } ?? reason.providedState
         if !provided.isEmpty {
             extract(provided, into: &commPage.state, clock: clock &+ retired)
             commPage.stateCached = provided

@@ -136,9 +136,15 @@ struct CPU: ~Copyable {
     /// Where memory is not the machine's: see Emulation.swift.
     var emulation: Emulation?
 
+    /// What exits leave in the comm page; nil for NVMM's own.
+    let providing: CommPagePolicy?
+
     init(
-        id: UInt32, memory: GuestMemory, code: CodeCache, gate: RunGate, commPage: CommPage, model: ProcessorModel
+        id: UInt32, memory: GuestMemory, code: CodeCache, gate: RunGate, commPage: CommPage, model: ProcessorModel,
+        providing: CommPagePolicy
     ) {
+        // NVMM's own is a switch, which costs less than a look at a table at every exit.
+        self.providing = providing == .nvmm ? nil : providing
         self.id = id
         self.memory = memory
         self.code = code

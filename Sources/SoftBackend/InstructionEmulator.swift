@@ -29,7 +29,8 @@ public final class InstructionEmulator {
 
     public init() {
         cpu = CPU(
-            id: 0, memory: GuestMemory(), code: CodeCache(), gate: RunGate(), commPage: CommPage(), model: .base)
+            id: 0, memory: GuestMemory(), code: CodeCache(), gate: RunGate(), commPage: CommPage(), model: .base,
+            providing: .nvmm)
         cpu.emulation = emulation
     }
 

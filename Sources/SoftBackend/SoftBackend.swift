@@ -10,18 +10,26 @@ public final class SoftBackend: Backend {
     public var processorModel: String { model.name }
     public var cpuidTable: [CPUIDEntry] { model.table }
     let model: ProcessorModel
+    private let providing: CommPagePolicy
     private let fault: (kind: InjectedFault, fromRun: UInt64)
 
     /// - Parameters:
     ///   - model: the processor that guests see.
+    ///   - providing: what exits leave in the comm page.
     ///   - fault: a deliberate error, for tests of what finds it.
     ///   - fromRun: number of the machine's run, from 0, at which the error begins.
-    public init(model: ProcessorModel = .base, fault: InjectedFault = .none, fromRun: UInt64 = 0) {
+    public init(
+        model: ProcessorModel = .base, providing: CommPagePolicy = .nvmm, fault: InjectedFault = .none,
+        fromRun: UInt64 = 0
+    ) {
         self.model = model
+        self.providing = providing
         self.fault = (fault, fromRun)
     }
 
     public func createMachine() throws(MachineError) -> any Machine {
-        SoftMachine(model: model, vcpusMax: capability.vcpusMax, fault: fault.kind, faultFromRun: fault.fromRun)
+        SoftMachine(
+            model: model, providing: providing, vcpusMax: capability.vcpusMax, fault: fault.kind,
+            faultFromRun: fault.fromRun)
     }
 }

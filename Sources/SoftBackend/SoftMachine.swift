@@ -17,7 +17,12 @@ final class SoftMachine: Machine {
     private let fault: InjectedFault
     private let faultFromRun: UInt64
 
-    init(model: ProcessorModel, vcpusMax: UInt32, fault: InjectedFault, faultFromRun: UInt64) {
+    let providing: CommPagePolicy
+
+    init(
+        model: ProcessorModel, providing: CommPagePolicy, vcpusMax: UInt32, fault: InjectedFault, faultFromRun: UInt64
+    ) {
+        self.providing = providing
         self.model = model
         self.vcpusMax = vcpusMax
         self.fault = fault

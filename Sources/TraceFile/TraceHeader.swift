@@ -36,6 +36,8 @@ public struct TraceHeader: Equatable, Sendable {
         public static let sliceInstructions = "slice-instructions"
         /// Key of how many steps of the recording precede the trace's first: a flight recorder kept the newest part.
         public static let firstStep = "first-step"
+        /// Key of the ``CommPagePolicy`` where that was not NVMM's own, as its text.
+        public static let commPage = "comm-page"
         /// Beginning of the keys that name an MSR by eight hexadecimal digits: what the recording's hypervisor answered
         /// by itself at first, in hexadecimal.
         public static let msrPrefix = "msr-"
@@ -63,6 +65,11 @@ public struct TraceHeader: Equatable, Sendable {
 
     /// Whether it was: the trace then says neither what the guest's CPUID shows nor what only the hypervisor knows.
     public var isOfHypervisor: Bool { processorModel == Self.hostProcessor }
+
+    /// What exits left in the comm page of the recording's backend.
+    public var commPagePolicy: CommPagePolicy {
+        parameters.first { $0.key == Parameter.commPage }.flatMap { CommPagePolicy($0.value) } ?? .nvmm
+    }
 
     /// Whether shifts set AF, which no manual says, on the recording's processor.
     public var setsAuxiliaryByShifts: Bool {

@@ -8,10 +8,12 @@ import TraceFile
 /// - Parameters:
 ///   - model: name of a processor model; nil: the backend's default.
 ///   - recording: of a hypervisor: its guest's processor in place of a model of ours.
+///   - providing: what exits leave in the comm page; nil: as in the recording, or NVMM's own.
 ///   - fault: a deliberate error, from a run of the machine on.
 /// - Throws: ``PlainTrouble`` for a name that does not exist.
 func makeBackend(
-    _ name: BackendName, model: String?, recording: TraceHeader? = nil, fault: FaultRequest?
+    _ name: BackendName, model: String?, recording: TraceHeader? = nil, providing: CommPagePolicy? = nil,
+    fault: FaultRequest?
 ) throws -> any Backend {
     switch name {
     case .kvm:
@@ -21,6 +23,10 @@ func makeBackend(
         }
         if let model, model != hostProcessorModel {
             throw PlainTrouble(sentence: "the processor of --backend kvm is the host's: leave --cpu \(model) out")
+        }
+        if providing != nil {
+            throw PlainTrouble(
+                sentence: "the comm page of KVM is kvm_run, as it is: --comm-page goes with --backend soft")
         }
         if fault != nil { throw PlainTrouble(sentence: "KVM makes no deliberate errors: use --backend soft") }
         let recorded = recording?.cpuidTable ?? []
@@ -42,11 +48,12 @@ func makeBackend(
                 }
                 return found
             }
-        guard let fault else { return SoftBackend(model: chosen ?? .base) }
+        let providing = providing ?? recording?.commPagePolicy ?? .nvmm
+        guard let fault else { return SoftBackend(model: chosen ?? .base, providing: providing) }
         guard let kind = InjectedFault(rawValue: fault.name) else {
             let names = InjectedFault.allCases.map(\.rawValue).joined(separator: ", ")
             throw PlainTrouble(sentence: "there is no fault \(fault.name): use one of \(names)")
         }
-        return SoftBackend(model: chosen ?? .base, fault: kind, fromRun: fault.step)
+        return SoftBackend(model: chosen ?? .base, providing: providing, fault: kind, fromRun: fault.step)
     }
 }

@@ -2,6 +2,7 @@
 // and sees to the trace whatever way the client ends.
 
 import Glibc
+import NVMM
 import SystemPackage
 import TraceFile
 import Tracer
@@ -12,6 +13,8 @@ struct ClientRecording {
     var output: String
     var level: LevelName
     var keyframeEvery: UInt64?
+    /// What exits leave in the comm page of libnvmm; nil: NVMM's own.
+    var commPage: CommPagePolicy?
     var isDurable: Bool
     var drops: Bool
     var requires: RequiredGrade?
@@ -99,6 +102,7 @@ struct ClientRecording {
         if let every = keyframeEvery ?? flight?.keyframeEvery {
             variables["NVMM_TRACE_KEYFRAME_EVERY"] = "\(every)"
         }
+        if let commPage { variables["NVMM_COMM_PAGE"] = commPage.text }
         variables["VMTRACE_ANSWERS"] = answers
         let others = ClientProcess.inherited.filter { $0.hasPrefix(preloaded) }.map { $0.dropFirst(preloaded.count) }
         variables["LD_PRELOAD"] = ([shim.path[...]] + others).joined(separator: ":")

@@ -96,3 +96,13 @@ func sentence(for error: ExportError) -> String {
     case .noSuchStep(let step, let end): noStepSentence(step, end: end)
     }
 }
+
+func sentence(for error: CommPagePolicyError) -> String {
+    switch error {
+    case .syntax(let line, let column, let words): "is no TOML at line \(line), column \(column): \(words)"
+    case .noList: "has a value that is no list of parts: write a line such as IO = [\"gprs\", \"segments\"]"
+    case .unknownReason(let name): "names the exit reason \(name), which NVMM does not have: IO, MEMORY, HALTED, ..."
+    case .unknownPart(let name):
+        "names the part \(name): there are segments, gprs, crs, drs, msrs, interrupt and fpu"
+    }
+}

@@ -46,6 +46,7 @@ func sentence(forAny error: any Error) -> String? {
     case let error as TraceWriteError: return sentence(for: error)
     case let error as ImportError: return sentence(for: error)
     case let error as ReplayError: return sentence(for: error)
+    case let error as CommPagePolicyError: return sentence(for: error)
     case let error as ExportError: return sentence(for: error)
     case let error as SymbolTableError: return sentence(for: error)
     case let error as MinimizeError: return sentence(for: error)

@@ -72,6 +72,12 @@ struct Record: ParsableCommand {
     var keyframeEvery: UInt64?
 
     @Option(
+        help: ArgumentHelp(
+            "What exits leave in the comm page, a policy as whatif has it; else NVMM's own.", valueName: "file"),
+        completion: .file(extensions: ["toml"]))
+    var commPage: String?
+
+    @Option(
         parsing: .unconditional, help: ArgumentHelp("End the recording after so many exits.", valueName: "n"),
         transform: UInt64.parse)
     var maxExits: UInt64?
@@ -172,8 +178,9 @@ struct Record: ParsableCommand {
 
     func run() throws {
         if !command.isEmpty {
-            let client = ClientRecording(
-                command: command, output: output, level: level, keyframeEvery: keyframeEvery, isDurable: durable,
+            let client = try ClientRecording(
+                command: command, output: output, level: level, keyframeEvery: keyframeEvery,
+                commPage: commPagePolicy(), isDurable: durable,
                 drops: drop, requires: require, flight: flight)
             return try client.run()
         }
@@ -186,7 +193,7 @@ struct Record: ParsableCommand {
         // Everything that is read comes first: a recording that cannot begin leaves nothing behind.
         let console = Console(toStandardError: output == "-")
         let configuration = try makeConfiguration(console)
-        let subject = try makeBackend(backend, model: cpu, fault: fault)
+        let subject = try makeBackend(backend, model: cpu, providing: commPagePolicy(), fault: fault)
         let name = output == "-" ? "standard output" : output
         try checkOutput()
         let recorder = try about(name) { try makeRecorder(of: subject, flight) }
@@ -229,6 +236,8 @@ struct Record: ParsableCommand {
             serialOutput: { console.write($0) })
     }
 
+    private func commPagePolicy() throws -> CommPagePolicy? { try commPage.map { try readPolicy($0) } }
+
     private var flight: Flight? { ring.map { Flight(byteCount: $0.bytes, triggers: trigger ?? .standard) } }
 
     private var writing: TraceWriterOptions {
@@ -246,6 +255,9 @@ struct Record: ParsableCommand {
             .init(key: "keyframe-every", value: "\(options.keyframeEverySteps)"),
             .init(key: "image", value: firmware == nil ? "guest" : "firmware"),
         ]
+        if let policy = try commPagePolicy() {
+            options.parameters.append(.init(key: TraceHeader.Parameter.commPage, value: policy.text))
+        }
         if let flight {
             return Recorder(
                 try flight.makeSink(Recorder.header(of: subject, options: options)), of: subject, options: options)

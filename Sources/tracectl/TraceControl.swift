@@ -18,7 +18,7 @@ struct TraceControl: ParsableCommand {
         version: toolVersion,
         subcommands: [
             Record.self, ReplayTrace.self, Minimize.self, Fill.self, Info.self, Dump.self, Stats.self, Report.self,
-            Export.self, Diff.self, Verify.self, Repair.self, ImportRecords.self, CorpusCommands.self,
+            WhatIfCalls.self, Export.self, Diff.self, Verify.self, Repair.self, ImportRecords.self, CorpusCommands.self,
             NVMMCommands.self,
         ])
 
