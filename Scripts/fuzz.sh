@@ -21,7 +21,7 @@ system=$(dirname "$(find "$root/.build/checkouts/swift-system" -path '*CSystem/i
 flags="-O -g -swift-version 6 -parse-as-library -package-name exit_tracer -sanitize=address,fuzzer
     -enable-upcoming-feature MemberImportVisibility -enable-upcoming-feature InternalImportsByDefault
     -I $out -I $products/Modules -I $system"
-for door in CZstd/module.modulemap CXXHash/module.modulemap CRing/include/module.modulemap; do
+for door in CZstd/module.modulemap CXXHash/module.modulemap CSQLite/module.modulemap CRing/include/module.modulemap; do
     flags="$flags -Xcc -fmodule-map-file=$root/Sources/$door"
 done
 # compile MODULE OBJECT SOURCE...
@@ -38,16 +38,17 @@ link() {
     shift
     # shellcheck disable=SC2046
     swiftc -sanitize=address,fuzzer -use-ld=lld "$@" \
-        $(find "$products/SystemPackage.build" "$products/CSystem.build" -name '*.o') -lzstd -lxxhash -o "$out/$program"
+        $(find "$products/SystemPackage.build" "$products/CSystem.build" -name '*.o') -lzstd -lxxhash -lsqlite3 -o "$out/$program"
 }
 compile NVMM NVMM Sources/NVMM/*.swift
+compile Database Database Sources/Database/*.swift
 compile TraceFile TraceReaderFuzz Sources/TraceFile/*.swift Fuzz/TraceReader/*.swift
-link TraceReaderFuzz "$out/TraceReaderFuzz.o" "$out/NVMM.o"
+link TraceReaderFuzz "$out/TraceReaderFuzz.o" "$out/NVMM.o" "$out/Database.o"
 # Without the other one's entry.
 compile TraceFile TraceFile Sources/TraceFile/*.swift
 compile Tracer RecordImportFuzz Sources/Tracer/*.swift Fuzz/RecordImport/*.swift
 clang -O1 -g -fsanitize=address,fuzzer-no-link -I Sources/CRing/include -c Sources/CRing/ring.c -o "$out/ring.o"
-link RecordImportFuzz "$out/RecordImportFuzz.o" "$out/TraceFile.o" "$out/NVMM.o" "$out/ring.o"
+link RecordImportFuzz "$out/RecordImportFuzz.o" "$out/TraceFile.o" "$out/NVMM.o" "$out/Database.o" "$out/ring.o"
 compile CanaryFuzz CanaryFuzz Fuzz/Canary/*.swift
 link CanaryFuzz "$out/CanaryFuzz.o"
 

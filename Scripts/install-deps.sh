@@ -6,7 +6,7 @@ set -euo pipefail
 # What the libraries need, then what only the tests, the samples and the benchmarks need.
 packages=(
     make pkg-config libzstd-dev libzydis-dev libxxhash-dev libsqlite3-dev
-    chromium python3-websocket
+    chromium python3-websocket python3-yaml slurm-wlm munge
     nasm seabios qemu-system-x86 gdb strace python3 python3-venv python3-zstandard python3-xxhash zstd
 )
 

@@ -58,6 +58,7 @@ struct CommandCase: Sendable, CustomTestStringConvertible {
             case ("tool", let name?): .tool(name)
             case ("file", let path?): .file(path.hasPrefix("/") ? path : root.appending(path: path).path)
             case ("device", let path?): .device(path)
+            case ("root", _): .root
             case ("unprivileged-user", _): .unprivilegedUser
             default: nil
             }

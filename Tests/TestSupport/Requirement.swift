@@ -13,6 +13,8 @@ public enum Requirement: Sendable {
     case device(String)
     /// A user for whom file permissions hold: not root.
     case unprivilegedUser
+    /// Root, for servers that change to other users.
+    case root
 
     public var isMet: Bool {
         switch self {
@@ -23,6 +25,7 @@ public enum Requirement: Sendable {
         case .file(let path): return unsafe access(path, R_OK) == 0
         case .device(let path): return unsafe access(path, R_OK | W_OK) == 0
         case .unprivilegedUser: return geteuid() != 0
+        case .root: return geteuid() == 0
         }
     }
 
@@ -31,6 +34,7 @@ public enum Requirement: Sendable {
         case .tool(let name): "needs \(name) on PATH"
         case .file(let path): "needs the file \(path)"
         case .device(let path): "needs the device \(path)"
+        case .root: "needs root"
         case .unprivilegedUser: "needs a user other than root, for whom file permissions hold"
         }
     }

@@ -25,7 +25,9 @@ for image in "$GUESTS/bootdisk.bin" "$ROOT/Tests/Interposer/busmaster.bin"; do
     grep 'good for' replay.err
     tracectl replay "$guest-replay.vmtrace" >replay.txt
     echo "status $?"
-    head -n 1 replay.txt
+    # How many steps are explained depends on when the host's timers came: now and then it is none.
+    head -n 1 replay.txt | sed 's/^all [0-9,]* steps identical/no real difference/'
+    if grep -q '^all ' replay.txt; then echo "  divergent 0, unverifiable 0"; fi
     sed -n 's/^  identical [0-9,]*, explained [0-9,]*, /  /p' replay.txt
     echo "on KVM:"
     tracectl replay --backend kvm "$guest-replay.vmtrace" >replay-kvm.txt
