@@ -23,3 +23,6 @@ Benchmarks/preload.sh "$PWD/.build/release/tracectl" $quick
 echo
 echo "recording clients of /dev/kvm:"
 Benchmarks/kvm.sh "$PWD/.build/release/tracectl" $quick
+echo
+echo "a corpus, reports and exports:"
+Benchmarks/corpus.sh "$PWD/.build/release/tracectl" $quick

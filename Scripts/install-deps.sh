@@ -27,14 +27,14 @@ TEXT
     exit 0
 fi
 
-# Perfetto's own definition of its traces, from PyPI, for the test of the export: in a folder of the project's.
+# Perfetto's own definition of its traces, and DuckDB, from PyPI, for the tests of exports: in a folder of the project's.
 python=$(dirname "$0")/../.build-python
-add_perfetto() {
-    [ -x "$python/bin/python" ] && "$python/bin/python" -c 'import perfetto' 2>/dev/null && return
-    if python3 -m venv "$python" && "$python/bin/pip" install -q --disable-pip-version-check perfetto==0.59.1; then
-        echo "dependencies: installed perfetto from PyPI in .build-python"
+add_from_pypi() {
+    [ -x "$python/bin/python" ] && "$python/bin/python" -c 'import perfetto, duckdb' 2>/dev/null && return
+    if python3 -m venv "$python" && "$python/bin/pip" install -q --disable-pip-version-check perfetto==0.59.1 duckdb==1.4.2; then
+        echo "dependencies: installed perfetto and duckdb from PyPI in .build-python"
     else
-        echo "dependencies: no perfetto from PyPI: the test of the export to Perfetto will be skipped" >&2
+        echo "dependencies: no perfetto and duckdb from PyPI: the tests of exports to Perfetto and Parquet will be skipped" >&2
     fi
 }
 
@@ -45,7 +45,7 @@ for package in "${packages[@]}"; do
 done
 if [ ${#missing[@]} -eq 0 ]; then
     echo "dependencies: all ${#packages[@]} packages are installed"
-    add_perfetto
+    add_from_pypi
     exit 0
 fi
 
@@ -61,4 +61,4 @@ echo "dependencies: installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 "${run[@]}" apt-get update -qq
 "${run[@]}" apt-get install -y --no-install-recommends "${missing[@]}"
-add_perfetto
+add_from_pypi

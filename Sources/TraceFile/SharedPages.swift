@@ -114,18 +114,6 @@ public final class SharedPages {
         }
     }
 
-    /// Names of pages whose content does not have them, ascending.
-    public func wrongPages() throws(SharedPagesError) -> [PageHash] {
-        var wrong: [PageHash] = []
-        for name in try names() {
-            do throws(SharedPagesError) { _ = try content(name) } catch {
-                guard case .wrongPage = error else { throw error }
-                wrong.append(name)
-            }
-        }
-        return wrong
-    }
-
     /// Takes out all pages but those of `names`, and gives their room back.
     ///
     /// - Returns: how many went.
