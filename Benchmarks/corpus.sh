@@ -47,18 +47,20 @@ done
 echo "  a million exits, $(stat -c %s "$work/a.vmtrace") bytes: compared with another million in" \
     "$(often "$tracectl" diff "$work/a.vmtrace" "$work/b.vmtrace") s"
 report=$(often "$tracectl" report "$work/a.vmtrace" -o "$work/report.html")
-echo "  its report: $report s, $(stat -c %s "$work/report.html") bytes$(
-    /usr/bin/python3 -c 'import websocket' 2>/dev/null && command -v chromium >/dev/null &&
-        PYTHONPATH=$here/../Tests/Browser /usr/bin/python3 - "$work/report.html" <<'PYTHON' || true
+cat >"$work/open.py" <<'PYTHON'
 import sys
 from page import Page
 with Page(sys.argv[1]) as page:
-    print(", drawn %.0f ms after navigation began" % page.run("performance.now()"), end="")
+    print(", drawn %.0f ms after navigation began" % page.run("performance.now()"))
 PYTHON
-)"
+drawn=$(PYTHONPATH=$here/../Tests/Browser timeout 60 /usr/bin/python3 "$work/open.py" "$work/report.html" 2>/dev/null || true)
+echo "  its report: $report s, $(stat -c %s "$work/report.html") bytes$drawn"
+"$tracectl" record --guest Samples/guests/exits.bin -o "$work/exits.vmtrace" >/dev/null
+exits=$("$tracectl" stats "$work/exits.vmtrace" --json |
+    python3 -c 'import json, sys; print(json.load(sys.stdin)["steps"]["count"])')
 for format in jsonl csv sqlite perfetto; do
-    time=$(often "$tracectl" export "$work/a.vmtrace" --format $format -o "$work/out.$format")
-    echo "  export to $format: $time s, $(per_second 1000000 "$time") exits/s, $(stat -c %s "$work/out.$format") bytes"
+    time=$(often "$tracectl" export "$work/exits.vmtrace" --format $format -o "$work/out.$format")
+    echo "  export of $exits exits to $format: $time s, $(per_second "$exits" "$time") exits/s, $(stat -c %s "$work/out.$format") bytes"
     rm -f "$work/out.$format"
 done
 "$tracectl" record --firmware "${FIRMWARE:-/usr/share/seabios/bios.bin}" --disk "${DISK:-Samples/guests/bootdisk.bin}" \
