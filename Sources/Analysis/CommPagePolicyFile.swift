@@ -30,8 +30,8 @@ public enum CommPagePolicyFile {
     /// The text of a file, a line for each reason that has parts.
     public static func text(_ policy: CommPagePolicy) -> String {
         ExitReason.names.filter { !policy[$0.name].isEmpty }.map { _, name in
-            let parts = zip(VCPUState.parts, VCPUState.partNames).filter { policy[name].contains($0.0) }
-            return "\(name) = [\(parts.map { "\"\($0.1)\"" }.joined(separator: ", "))]\n"
+            let parts = VCPUState.names(of: policy[name]).map { "\"\($0)\"" }
+            return "\(name) = [\(parts.joined(separator: ", "))]\n"
         }.joined()
     }
 }

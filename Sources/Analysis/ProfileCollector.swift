@@ -177,7 +177,8 @@ struct ProfileCollector {
                 < ($0.value, $1.key.reason, $1.key.read.rawValue, $1.key.written.rawValue)
         }.prefix(TraceProfile.pairsMax).map { key, count in
             TraceProfile.Pair(
-                reason: Self.name(key.reason), read: Self.names(key.read), written: Self.names(key.written),
+                reason: Self.name(key.reason), read: VCPUState.names(of: key.read),
+                written: VCPUState.names(of: key.written),
                 count: count)
         }
         result.guestTime = guestTime.flatMap { TraceProfile.Latencies($0) }
@@ -204,10 +205,6 @@ struct ProfileCollector {
 
     private static func name(_ event: VCPUEvent) -> String {
         "\(StatisticsCollector.eventName(event.kind.rawValue)) 0x\(String(event.vector, radix: 16))"
-    }
-
-    private static func names(_ flags: StateFlags) -> [String] {
-        zip(VCPUState.parts, VCPUState.partNames).filter { flags.contains($0.0) }.map(\.1)
     }
 }
 

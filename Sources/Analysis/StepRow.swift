@@ -60,6 +60,6 @@ struct StepRow {
 extension StateFlags {
     /// Names of the parts, with spaces between them.
     var list: String {
-        zip(VCPUState.parts, VCPUState.partNames).filter { contains($0.0) }.map(\.1).joined(separator: " ")
+        VCPUState.names(of: self).joined(separator: " ")
     }
 }

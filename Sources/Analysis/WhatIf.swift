@@ -27,6 +27,9 @@ public struct WhatIf: Sendable {
         var isRead: Bool
     }
 
+    /// In the place of a reason: no policy gives it parts, since a run that failed leaves nothing cached.
+    private static let failedRun = UInt64.max - 2
+
     /// A client that reads without end between two runs is counted to here in one piece.
     private static let accessesMax = 64
     /// Different pauses that are kept apart; a guest cannot make more of them than its client does different things.
@@ -45,7 +48,7 @@ public struct WhatIf: Sendable {
                 // Nothing was consumed, and the page stays as it was.
                 guard step.kind == .entered else { continue }
                 if let pause = open[step.vcpu] { close(pause) }
-                open[step.vcpu] = Pause(reason: step.failed ? .max - 2 : step.exit.reason.code)
+                open[step.vcpu] = Pause(reason: step.failed ? Self.failedRun : step.exit.reason.code)
                 if cursor.nextStepIndex % 65536 == 0 { progress(cursor.nextStepIndex) }
             case .call(let call): add(call, &open[call.vcpu, default: Pause(reason: nil)])
             case .machine(.advanceClock): break

@@ -90,7 +90,6 @@ public struct CorpusRun {
                 guard let status = child.exitStatus() else { continue }
                 running.removeAll { $0.child === child }
                 // What is still in the pipes; a process that it left behind is not waited for.
-                for pipe in child.pipes { if Self.isReadable(pipe) { child.read(pipe) } }
                 while let pipe = child.pipes.first(where: Self.isReadable) { child.read(pipe) }
                 try take(result(entry, child, status), of: entry, isCached: false)
             }

@@ -180,6 +180,11 @@ extension VCPUState {
     /// Their names, as `NVMM_X64_STATE_*` has them, in the same order.
     public static let partNames = ["segments", "gprs", "crs", "drs", "msrs", "interrupt", "fpu"]
 
+    /// Names of the parts in `flags`, in memory order.
+    public static func names(of flags: StateFlags) -> [String] {
+        zip(parts, partNames).filter { flags.contains($0.0) }.map(\.1)
+    }
+
     /// Replaces the parts in `flags` by those of `other`.
     public mutating func copy(_ flags: StateFlags, from other: VCPUState) {
         if flags.contains(.segments) { segments = other.segments }

@@ -14,11 +14,7 @@ func shortHex(_ value: UInt64) -> String { "0x" + String(value, radix: 16) }
 extension StateFlags {
     /// Names of the parts, in ascending order of bits: `gprs|crs`, or `none`.
     var partNames: String {
-        let names: [(StateFlags, String)] = [
-            (.segments, "segments"), (.gprs, "gprs"), (.crs, "crs"), (.drs, "drs"), (.msrs, "msrs"),
-            (.interrupt, "interrupt"), (.fpu, "fpu"),
-        ]
-        let present = names.filter { contains($0.0) }.map(\.1)
+        let present = VCPUState.names(of: self)
         return present.isEmpty ? "none" : present.joined(separator: "|")
     }
 }

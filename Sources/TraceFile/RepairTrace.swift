@@ -114,21 +114,8 @@ private func copyFrames(
             kept.insert(entry.epoch)
             try writing { () throws(TraceWriteError) in try sink.write(frame, clock: entry.clock) }
         case .steps, .pages, .sharedPages, nil:
-            let raw = try reading { () throws(TraceError) in
-                let size = FrameHeader.byteCount + Int(entry.storedBytes)
-                return try reader.source.read(entry.offset, size)
-            }
-            guard let header = FrameHeader(raw), raw.count == FrameHeader.byteCount + Int(entry.storedBytes) else {
-                throw .read(.damagedHeader(offset: entry.offset, resume: entry.end))
-            }
-            var batch: PageBatch?
-            if FrameType(rawValue: entry.type)?.listsPages == true { batch = PageBatch(counting: entry) }
-            try writing { () throws(TraceWriteError) in
-                try sink.write(
-                    EncodedFrame(
-                        header: header, payload: Array(raw[FrameHeader.byteCount...]), summary: entry.summary),
-                    pages: batch)
-            }
+            let frame = try reading { () throws(TraceError) in try reader.encodedFrame(entry) }
+            try writing { () throws(TraceWriteError) in try sink.write(frame, pages: PageBatch(counting: entry)) }
         default: break
         }
     }
@@ -150,9 +137,7 @@ private func keyframe(
             for slot in object.pages where try reader.pageName(slot: slot.slot) == nil { return nil }
         }
         if raw.baseEpoch == 0 || kept.contains(raw.baseEpoch) {
-            let bytes = try reader.source.read(entry.offset, FrameHeader.byteCount + Int(entry.storedBytes))
-            guard let header = FrameHeader(bytes) else { return nil }
-            return EncodedFrame(header: header, payload: Array(bytes[FrameHeader.byteCount...]), summary: nil)
+            return try reader.encodedFrame(entry)
         }
     } catch {
         if case .io = error { throw .read(error) }

@@ -139,13 +139,17 @@ private func copyFrames(
 extension TraceReader {
     /// A frame as it stands, its payload verified.
     func encodedFrame(_ entry: IndexEntry) throws(TraceError) -> EncodedFrame {
-        _ = try payload(entry)
-        let raw = try source.read(entry.offset, FrameHeader.byteCount + Int(entry.storedBytes))
-        guard let header = FrameHeader(raw) else {
+        let size = FrameHeader.byteCount + Int(entry.storedBytes)
+        let raw = try source.read(entry.offset, size)
+        guard let header = FrameHeader(raw), entry.agrees(with: header), raw.count == size else {
             throw .damagedHeader(offset: entry.offset, resume: entry.end)
         }
-        return EncodedFrame(
-            header: header, payload: Array(raw[FrameHeader.byteCount...]), summary: entry.summary)
+        let payload = Array(raw[FrameHeader.byteCount...])
+        guard checksum(payload) == header.payloadChecksum else {
+            throw .damagedPayload(
+                offset: entry.offset, type: header.type, firstStep: header.firstStep, vcpu: header.vcpu)
+        }
+        return EncodedFrame(header: header, payload: payload, summary: entry.summary)
     }
 
     /// Names of the pages that this trace has in a shared store.

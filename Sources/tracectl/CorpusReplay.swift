@@ -92,11 +92,8 @@ struct CorpusReplay: ParsableCommand {
         Interruption.watch()
         let corpus = try corpus.open()
         let shard = try chosenShard()
-        let entries = try about(self.corpus.text) {
-            let part = shard.part(of: try selected(corpus.manifest.entries, tags))
-            // More nodes than traces: this one has nothing to do, and that is no failure of it.
-            return part
-        }
+        // Where there are more nodes than traces, one with nothing to do succeeds.
+        let entries = shard.part(of: try about(self.corpus.text) { try selected(corpus.manifest.entries, tags) })
         if list {
             for entry in entries { StandardOutput.line(entry.name) }
             return

@@ -55,10 +55,7 @@ struct Fill: ParsableCommand {
 
     private var part: String { output + ".part" }
 
-    private func discard() {
-        for journal in journals(beside: FilePath(part)) { removeFile(journal.string) }
-        removeFile(part)
-    }
+    private func discard() { removeTrace(part) }
 
     private static let refusal = "not filled: the replay differs, so that what the recorded guest wrote is not known"
 

@@ -53,12 +53,7 @@ struct Minimize: ParsableCommand {
         let header = reader.header
         let model = header.isOfHypervisor ? nil : header.processorModel
         let (part, candidate) = (output + ".part", output + ".candidate")
-        func discard() {
-            for path in [part, candidate] {
-                for journal in journals(beside: FilePath(path)) { removeFile(journal.string) }
-                removeFile(path)
-            }
-        }
+        func discard() { for path in [part, candidate] { removeTrace(path) } }
         discard()
         defer { discard() }
         var progress = Progress()

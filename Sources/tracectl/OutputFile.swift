@@ -2,6 +2,7 @@
 
 import Glibc
 import SystemPackage
+import TraceFile
 
 /// A file that is written in pieces.
 final class OutputFile {
@@ -73,6 +74,12 @@ func writeText(_ text: String, to path: String) throws {
 private func isReplaceable(_ path: String) -> Bool {
     var status = stat()
     return unsafe stat(path, &status) != 0 || status.st_mode & S_IFMT == S_IFREG
+}
+
+/// Takes away a trace that is not whole, with its journals.
+func removeTrace(_ path: String) {
+    for journal in journals(beside: FilePath(path)) { removeFile(journal.string) }
+    removeFile(path)
 }
 
 /// Gives a finished file its name.

@@ -42,7 +42,7 @@ func jsonLine(of step: Step, number: UInt64) -> String {
     line.add("entered", step.kind == .entered)
     if step.failed { line.add("failed", true) }
     if let budget = step.budget { line.add("budget", budget) }
-    line.add("committed", words: names(of: step.commit))
+    line.add("committed", words: VCPUState.names(of: step.commit))
     if let event = step.event {
         line.add("event") { object in
             object.add("kind", word: eventKind(event.kind))
@@ -56,7 +56,7 @@ func jsonLine(of step: Step, number: UInt64) -> String {
         object.add("cr8", step.exit.state.cr8)
         object.add("interrupt", step.exit.state.interrupt.rawValue)
     }
-    line.add("cached", words: names(of: step.cached))
+    line.add("cached", words: VCPUState.names(of: step.cached))
     if let retired = step.retired { line.add("retired", retired) }
     line.add("clock", step.clock)
     if let time = step.time {
@@ -65,14 +65,6 @@ func jsonLine(of step: Step, number: UInt64) -> String {
     }
     line.add("registers") { add(step.state, step.coverage, to: &$0) }
     return line.ended
-}
-
-private func names(of flags: StateFlags) -> [String] {
-    let all: [(StateFlags, String)] = [
-        (.segments, "segments"), (.gprs, "gprs"), (.crs, "crs"), (.drs, "drs"), (.msrs, "msrs"),
-        (.interrupt, "interrupt"), (.fpu, "fpu"),
-    ]
-    return all.filter { flags.contains($0.0) }.map(\.1)
 }
 
 private func eventKind(_ kind: VCPUEvent.Kind) -> String {
