@@ -39,10 +39,26 @@ extension CPU {
     @inline(__always) mutating func callRelative<T: OperandWidth>(
         _ i: borrowing DecodedInstruction, _ type: T.Type
     ) throws(Interruption) {
-        // The target is checked before the return address is stored: SDM vol. 2, CALL.
-        let target = try checked(nextRIP(i) &+ i.immediate, width: T.bitWidth == 64 ? 3 : 2)
+        let target = try calledTarget(nextRIP(i) &+ i.immediate, i, width: T.bitWidth == 64 ? 3 : 2)
         try push(T(truncatingIfNeeded: nextRIP(i)))
         rip = target
+    }
+
+    /// The target is checked before the return address is stored (SDM vol. 2, CALL). On Intel's processors it is stored
+    /// all the same, or that faults.
+    @inline(__always) private mutating func calledTarget(
+        _ target: UInt64, _ i: borrowing DecodedInstruction, width: UInt8
+    ) throws(Interruption) -> UInt64 {
+        do {
+            return try checked(target, width: width)
+        } catch {
+            if model.isIntel {
+                let before = self[.rsp]
+                try push(nextRIP(i), width: is64Bit ? 3 : i.width)
+                self[.rsp] = before
+            }
+            throw error
+        }
     }
 
     @inline(__always) mutating func returnNear<T: OperandWidth>(_ type: T.Type) throws(Interruption) {
@@ -66,7 +82,7 @@ extension CPU {
     }
 
     @inline(never) mutating func call(_ i: borrowing DecodedInstruction) throws(Interruption) {
-        let target = try checked(target(i), width: i.width)
+        let target = try calledTarget(target(i), i, width: i.width)
         try push(nextRIP(i), width: is64Bit ? 3 : i.width)
         rip = target
     }

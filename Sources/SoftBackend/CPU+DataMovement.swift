@@ -25,10 +25,12 @@ extension CPU {
         }
     }
 
-    /// The second operand, of its own width, zero-extended.
-    @inline(__always) private mutating func source(_ i: borrowing DecodedInstruction) throws(Interruption) -> UInt64 {
+    /// The second operand, zero-extended.
+    @inline(__always) private mutating func source(
+        _ i: borrowing DecodedInstruction, width: UInt8
+    ) throws(Interruption) -> UInt64 {
         let isRegister = i.form == .registerRegister
-        switch i.width1 {
+        switch width {
         case 0: return UInt64(isRegister ? read(i.register1, as: UInt8.self) : try loadOperand(i))
         case 1: return UInt64(isRegister ? read(i.register1, as: UInt16.self) : try loadOperand(i))
         case 2: return UInt64(isRegister ? read(i.register1, as: UInt32.self) : try loadOperand(i))
@@ -79,12 +81,14 @@ extension CPU {
     }
 
     @inline(never) mutating func movzx(_ i: borrowing DecodedInstruction) throws(Interruption) {
-        let value = try source(i)
+        let value = try source(i, width: i.width1)
         write(i.register0, value, width: i.width)
     }
 
     @inline(never) mutating func movsx(_ i: borrowing DecodedInstruction) throws(Interruption) {
-        let value = try source(i)
+        // SDM vol. 2, MOVSXD: a 16-bit register takes a 16-bit operand; of AMD's processors, the half of a 32-bit one.
+        let width = model.isIntel ? min(i.width1, i.width) : i.width1
+        let value = try source(i, width: width)
         let extended: UInt64 =
             switch i.width1 {
             case 0: UInt8(truncatingIfNeeded: value).signExtended

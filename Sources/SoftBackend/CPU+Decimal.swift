@@ -59,12 +59,14 @@ extension CPU {
     @inline(never) mutating func bound(_ i: borrowing DecodedInstruction) throws(Interruption) {
         let offset = effectiveAddress(i)
         let second = truncate(offset &+ i.bytes, toAddressWidth: i.addressWidth)
-        let lower = try load(i.segment, offset, width: i.width)
-        let upper = try load(i.segment, second, width: i.width)
-        let index = read(i.register0, width: i.width)
         // Two's complement compare of either width: the sign moved to the top bit.
         let shift = i.width == 1 ? 48 as UInt64 : 32
         func signed(_ value: UInt64) -> Int64 { Int64(bitPattern: value << shift) }
+        let index = read(i.register0, width: i.width)
+        let lower = try load(i.segment, offset, width: i.width)
+        // Intel's processors compare before they read the other bound.
+        if model.isIntel, signed(index) < signed(lower) { throw .exception(.boundRange) }
+        let upper = try load(i.segment, second, width: i.width)
         guard signed(index) >= signed(lower), signed(index) <= signed(upper) else { throw .exception(.boundRange) }
     }
 }

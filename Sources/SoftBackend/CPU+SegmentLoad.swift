@@ -68,15 +68,23 @@ extension CPU {
         }
     }
 
+    /// Whether only 16 of a stack slot's 32 bits are used: SDM vol. 2, PUSH, of Intel's processors.
+    private func movesSelectorAlone(_ i: borrowing DecodedInstruction) -> Bool { model.isIntel && i.width == 2 }
+
     @inline(never) mutating func pushSegment(_ i: borrowing DecodedInstruction) throws(Interruption) {
-        try push(UInt64(segments[Int(i.register0 & 7)].selector), width: i.width)
+        let selector = segments[Int(i.register0 & 7)].selector
+        guard movesSelectorAlone(i) else { return try push(UInt64(selector), width: i.width) }
+        let top = (self[.rsp] &- 4) & stackMask
+        try store(Self.ss, top, selector)
+        setStackPointer(top)
     }
 
     @inline(never) mutating func popSegment(_ i: borrowing DecodedInstruction) throws(Interruption) {
         let register = Int(i.register0)
         guard register < 6, register != SegmentRegister.cs.rawValue else { throw .invalidOpcode }
         let before = self[.rsp]
-        let value = try pop(width: i.width)
+        let value = try peek(0, width: movesSelectorAlone(i) ? 1 : i.width)
+        setStackPointer(before &+ i.bytes)
         do {
             try loadSegment(register, UInt16(truncatingIfNeeded: value))
         } catch {

@@ -96,7 +96,8 @@ extension CPU {
         let before = self[.rsp]
         do {
             try push(self[.rbp], width: i.width)
-            let frame = self[.rsp]
+            // Below a 16-bit stack's end Intel's processors borrow from the upper half of ESP.
+            let frame = model.isIntel && stackMask == 0xFFFF ? before &- bytes : self[.rsp]
             if level > 0 {
                 for place in 1..<max(level, 1) {
                     let link = try load(Self.ss, (self[.rbp] &- place &* bytes) & stackMask, width: i.width)

@@ -33,6 +33,7 @@ extension CPU {
             return
         }
         let total = count(i)
+        if model.isIntel, i.addressWidth == 2 { shortenRegisters(i) }
         guard total != 0 else {
             rip = nextRIP(i)
             return
@@ -76,6 +77,14 @@ extension CPU {
             throw error
         }
         extraRetired = done &- 1
+    }
+
+    /// Intel's processors write ECX before the first iteration, even where there is none; the indices of MOVS and STOS
+    /// too.
+    private mutating func shortenRegisters(_ i: borrowing DecodedInstruction) {
+        write(1, gpr[1], width: 2)
+        if i.operation == .movs { write(Self.rsi, gpr[Int(Self.rsi)], width: 2) }
+        if i.operation == .movs || i.operation == .stos { write(Self.rdi, gpr[Int(Self.rdi)], width: 2) }
     }
 
     /// Adds `elements` to an index register, in the direction of DF.
@@ -191,6 +200,12 @@ extension CPU {
 
     // MARK: CMPS and SCAS
 
+    /// SDM vol. 2, REP: with CMPS and SCAS a fault restores EFLAGS to what it was before the instruction; AMD's
+    /// processors leave the flags of the last iteration.
+    private mutating func restoreFlags(_ before: StatusFlags, after interruption: Interruption) {
+        if model.isIntel, case .exception = interruption { status = before }
+    }
+
     /// Whether REPE or REPNE goes on after a comparison.
     @inline(__always) private func mayGoOn(_ i: borrowing DecodedInstruction) -> Bool {
         status.zero != i.flags.contains(.repne)
@@ -212,11 +227,17 @@ extension CPU {
     }
 
     @inline(never) mutating func cmps(_ i: borrowing DecodedInstruction) throws(Interruption) {
-        switch i.width {
-        case 0: try cmps(i, UInt8.self)
-        case 1: try cmps(i, UInt16.self)
-        case 2: try cmps(i, UInt32.self)
-        default: try cmps(i, UInt64.self)
+        let before = status
+        do {
+            switch i.width {
+            case 0: try cmps(i, UInt8.self)
+            case 1: try cmps(i, UInt16.self)
+            case 2: try cmps(i, UInt32.self)
+            default: try cmps(i, UInt64.self)
+            }
+        } catch {
+            restoreFlags(before, after: error)
+            throw error
         }
     }
 
@@ -234,11 +255,17 @@ extension CPU {
     }
 
     @inline(never) mutating func scas(_ i: borrowing DecodedInstruction) throws(Interruption) {
-        switch i.width {
-        case 0: try scas(i, UInt8.self)
-        case 1: try scas(i, UInt16.self)
-        case 2: try scas(i, UInt32.self)
-        default: try scas(i, UInt64.self)
+        let before = status
+        do {
+            switch i.width {
+            case 0: try scas(i, UInt8.self)
+            case 1: try scas(i, UInt16.self)
+            case 2: try scas(i, UInt32.self)
+            default: try scas(i, UInt64.self)
+            }
+        } catch {
+            restoreFlags(before, after: error)
+            throw error
         }
     }
 }

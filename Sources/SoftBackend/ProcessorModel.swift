@@ -10,6 +10,9 @@ public final class ProcessorModel: Sendable {
     let offers1GiBPages: Bool
     /// AF after a shift is undefined: AMD's processors set it, Intel's clear it.
     let setsAuxiliaryByShifts: Bool
+    /// Whether CPUID names Intel: where SDM leaves room and Intel's processors agree with each other, that is done.
+    /// Each such place says so; all else, and every other vendor, does what AMD's processors do.
+    let isIntel: Bool
     /// Bits of CR4 that a guest may set.
     let cr4Mask: UInt64 =
         CR4.tsd | CR4.de | CR4.pse | CR4.pae | CR4.mce | CR4.pge
@@ -21,6 +24,7 @@ public final class ProcessorModel: Sendable {
         self.table = table
         self.offers1GiBPages = offers1GiBPages
         self.setsAuxiliaryByShifts = setsAuxiliaryByShifts
+        isIntel = Self.vendor(of: table, is: "GenuineIntel")
         decoders = [Decoder(codeWidth: 1), Decoder(codeWidth: 2), Decoder(codeWidth: 3)]
     }
 
@@ -52,11 +56,18 @@ extension ProcessorModel {
     /// What CPUID returns. A leaf beyond the largest basic one gives that one's data, as Intel's processors and NVMM do
     /// it; AMD's give zeros.
     func registers(leaf: UInt32, subleaf: UInt32) -> CPUIDRegisters {
-        let isBasic = leaf < 0x4000_0000 && table.first?.registers.ebx != Self.ascii("AuthenticAMD", at: 0)
+        let isBasic = leaf < 0x4000_0000 && !Self.vendor(of: table, is: "AuthenticAMD")
         let known = table.last { isBasic && $0.leaf < 0x4000_0000 }?.leaf ?? 0
         let effective = isBasic && leaf > known ? known : leaf
         let part = CPUIDEntry.hasSubleaves(effective) ? subleaf : 0
         return table.first { $0.leaf == effective && $0.subleaf == part }?.registers ?? CPUIDRegisters()
+    }
+
+    /// SDM vol. 2, CPUID, leaf 0: the vendor's name in EBX, EDX, ECX.
+    private static func vendor(of table: [CPUIDEntry], is name: String) -> Bool {
+        guard let entry = table.first(where: { $0.leaf == 0 }) else { return false }
+        let registers = entry.registers
+        return [registers.ebx, registers.edx, registers.ecx] == [0, 4, 8].map { ascii(name, at: $0) }
     }
 
     private static func ascii(_ text: String, at offset: Int) -> UInt32 {

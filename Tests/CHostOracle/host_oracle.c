@@ -3,6 +3,7 @@
 #include "CHostOracle.h"
 
 #include <asm/ldt.h>
+#include <cpuid.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -314,6 +315,13 @@ void host_oracle_close(struct host_oracle *oracle) {
     munmap(oracle->box, sizeof(struct mailbox));
     close(oracle->memory);
     free(oracle);
+}
+
+struct host_vendor host_oracle_vendor(void) {
+    unsigned eax = 0;
+    struct host_vendor vendor = {0, 0, 0};
+    __get_cpuid(0, &eax, &vendor.ebx, &vendor.ecx, &vendor.edx);
+    return vendor;
 }
 
 struct host_support host_oracle_support(const struct host_oracle *oracle) { return oracle->box->support; }

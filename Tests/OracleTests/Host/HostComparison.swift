@@ -20,8 +20,9 @@ final class HostComparison {
     let guest: GuestOracle
     let features: OfferedFeatures
 
-    init(host: HostOracle, backend: any Backend) throws {
+    init(host: HostOracle) throws {
         self.host = host
+        let backend = SoftBackend(model: HostOracle.model)
         guest = try GuestOracle(backend)
         features = OfferedFeatures(backend)
     }

@@ -1,6 +1,8 @@
 // The host processor behind the oracle's door: batches of cases run in a child process (Tests/CHostOracle).
 
 import CHostOracle
+import NVMM
+import SoftBackend
 
 /// The host as an oracle. Not shared between threads.
 @safe final class HostOracle {
@@ -28,6 +30,18 @@ import CHostOracle
     }
 
     deinit { unsafe host_oracle_close(oracle) }
+
+    /// The base model with the name of the host's vendor, which decides where processors differ and may.
+    static var model: ProcessorModel {
+        let vendor = host_oracle_vendor()
+        let table = SoftBackend().cpuidTable.map { entry in
+            guard entry.leaf == 0 else { return entry }
+            var named = entry
+            (named.registers.ebx, named.registers.ecx, named.registers.edx) = (vendor.ebx, vendor.ecx, vendor.edx)
+            return named
+        }
+        return .presenting(table, name: "base of the host's vendor", setsAuxiliaryByShifts: false)
+    }
 
     func runs(_ mode: CodeMode) -> Bool { support[mode] == .some(nil) }
 

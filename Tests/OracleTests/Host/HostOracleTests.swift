@@ -23,7 +23,7 @@ enum OracleSettings {
 
 @Suite(.serialized) struct HostOracleTests {
     @Test func `user-mode instructions do what the host processor does`() throws {
-        let comparison = try HostComparison(host: #require(HostOracle()), backend: SoftBackend())
+        let comparison = try HostComparison(host: #require(HostOracle()))
         for (mode, reason) in comparison.host.support {
             if let reason { print("skipped: host oracle in \(mode.rawValue)-bit mode: \(reason)") }
         }
@@ -39,7 +39,7 @@ enum OracleSettings {
 
     @Test(.enabled(if: OracleSettings.soakSeconds > 0, "a soak: set EXIT_TRACER_ORACLE_SECONDS"))
     func `user-mode instructions do what the host processor does, for long`() throws {
-        let comparison = try HostComparison(host: #require(HostOracle()), backend: SoftBackend())
+        let comparison = try HostComparison(host: #require(HostOracle()))
         let end = Date().addingTimeInterval(OracleSettings.soakSeconds)
         var seed = OracleSettings.seed, cases = 0, choices = 0, strays = 0
         while Date() < end {
@@ -60,7 +60,7 @@ enum OracleSettings {
 
     @Test func `an instruction that CPUID does not offer raises #UD, or is the older one`() throws {
         let host = try #require(HostOracle())
-        let backend = SoftBackend()
+        let backend = SoftBackend(model: HostOracle.model)
         let features = OfferedFeatures(backend)
         let guest = try GuestOracle(backend)
         var generator = CaseGenerator(seed: OracleSettings.seed)

@@ -146,7 +146,7 @@ import Testing
     }
 
     @Test func `a case that came to another's slot is run again with HLT there`() throws {
-        let comparison = try HostComparison(host: #require(HostOracle()), backend: SoftBackend())
+        let comparison = try HostComparison(host: #require(HostOracle()))
         func make(slot: Int, _ code: [UInt8]) -> OracleCase {
             var test = OracleCase(mode: .bits64)
             (test.state.cs, test.state.ss, test.state.gprs[4]) = (0x33, 0x2B, 0x2000_6400)
