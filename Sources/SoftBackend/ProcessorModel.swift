@@ -44,6 +44,22 @@ public final class ProcessorModel: Sendable {
             name: name, table: table, offers1GiBPages: true, setsAuxiliaryByShifts: setsAuxiliaryByShifts)
     }
 
+    /// This model under another vendor's name, which decides where processors differ and may.
+    ///
+    /// - Parameter vendor: 12 characters of ASCII, as CPUID's leaf 0 has them in EBX, EDX and ECX (SDM vol. 2, CPUID).
+    public func ofVendor(_ vendor: String) -> ProcessorModel {
+        let entries = table.map { entry in
+            guard entry.leaf == 0 else { return entry }
+            var named = entry
+            named.registers.ebx = Self.ascii(vendor, at: 0)
+            named.registers.edx = Self.ascii(vendor, at: 4)
+            named.registers.ecx = Self.ascii(vendor, at: 8)
+            return named
+        }
+        return ProcessorModel(
+            name: name, table: entries, offers1GiBPages: offers1GiBPages, setsAuxiliaryByShifts: setsAuxiliaryByShifts)
+    }
+
     public static func named(_ name: String) -> ProcessorModel? { all.first { $0.name == name } }
 
     /// The base 64-bit instruction set without floating point: integer, system, FXSAVE.

@@ -19,6 +19,10 @@ enum NamedRules {
         NamedRule("\(rule) (image \(image))", tcg, "TCGOracleTests.swift")
     }
 
+    private static func vendor(_ subject: String, _ test: String) -> NamedRule {
+        NamedRule("\(subject) as the vendor has it that CPUID names", test, "VendorTests.swift")
+    }
+
     // MARK: - The processor
 
     private static let processor: [NamedRule] = [
@@ -84,8 +88,18 @@ enum NamedRules {
         NamedRule(
             "writes to MSRs that must fault", "changing EFER.LME while paging is on is #GP", "ManualDecisionTests.swift"
         ),
+        vendor("CPUID", "CPUID names the vendor, and beyond its leaves has their way"),
+        vendor("BOUND", "BOUND below the first bound does not need the second on Intel's"),
+        vendor("near CALL", "a near CALL to a target that is refused leaves the return address on Intel's"),
+        vendor("ENTER", "ENTER at the bottom of a 16-bit stack borrows from ESP on Intel's"),
+        vendor("MOVSXD", "MOVSXD to 16 bits reads as many on Intel's"),
+        vendor("PUSH and POP of segments", "PUSH and POP of a segment move 16 of 32 bits on Intel's"),
+        vendor(
+            "repetition by ECX in 64-bit mode",
+            "a repetition by ECX that has nothing to do clears the upper half of RCX on Intel's"),
+        vendor("repeated CMPS and SCAS", "a fault in a repeated comparison restores the flags on Intel's"),
         NamedRule(
-            "near CALL: target, then push",
+            "near CALL: target, then push, where CPUID does not name Intel",
             "a near CALL beyond the limit is #GP, also where the push would fault", "ManualDecisionTests.swift"),
         NamedRule(
             "far CALL: room, target, then pushes",

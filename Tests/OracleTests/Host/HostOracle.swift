@@ -1,7 +1,6 @@
 // The host processor behind the oracle's door: batches of cases run in a child process (Tests/CHostOracle).
 
 import CHostOracle
-import NVMM
 import SoftBackend
 
 /// The host as an oracle. Not shared between threads.
@@ -34,13 +33,10 @@ import SoftBackend
     /// The base model with the name of the host's vendor, which decides where processors differ and may.
     static var model: ProcessorModel {
         let vendor = host_oracle_vendor()
-        let table = SoftBackend().cpuidTable.map { entry in
-            guard entry.leaf == 0 else { return entry }
-            var named = entry
-            (named.registers.ebx, named.registers.ecx, named.registers.edx) = (vendor.ebx, vendor.ecx, vendor.edx)
-            return named
+        let bytes = [vendor.ebx, vendor.edx, vendor.ecx].flatMap { word in
+            (0..<4).map { UInt8(truncatingIfNeeded: word >> ($0 * 8)) }
         }
-        return .presenting(table, name: "base of the host's vendor", setsAuxiliaryByShifts: false)
+        return .base.ofVendor(String(decoding: bytes, as: UTF8.self))
     }
 
     func runs(_ mode: CodeMode) -> Bool { support[mode] == .some(nil) }
