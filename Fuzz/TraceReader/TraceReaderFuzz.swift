@@ -1,9 +1,11 @@
-// libFuzzer entry for everything that reads traces. Compiled into one module with Sources/TraceFile by
-// Scripts/fuzz.sh, so that it can make checksums right after a mutation: the parser behind them is what is tested.
+// libFuzzer entry for everything that reads traces. It sees all of TraceFile, so that it can make checksums right after
+// a mutation: the parser behind them is what is tested.
 
 import Glibc
 import NVMM
 import SystemPackage
+
+@testable import TraceFile
 
 /// An unnamed file that is rewritten for each input.
 private let descriptor = unsafe open("/dev/shm", 0o20000000 | O_DIRECTORY | O_RDWR, 0o600)  // O_TMPFILE

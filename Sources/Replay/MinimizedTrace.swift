@@ -54,8 +54,8 @@ struct MinimizedTrace {
         }
     }
 
-    func write(to path: FilePath) throws(TraceWriteError) {
-        let writer = try TraceWriter(.file(path), header: header)
+    func write(to destination: TraceDestination) throws(TraceWriteError) {
+        let writer = try TraceWriter(destination, header: header)
         if let start {
             let reason = "what came before step \(firstStep) was taken out"
             try writer.append(.loss(Loss(eventCount: max(firstStep, 1), reason: reason)))
@@ -98,13 +98,26 @@ final class MinimizeSearch {
     private func shows(_ trace: MinimizedTrace, locatesCause: Bool) throws -> Bool {
         report.candidateCount += 1
         progress(report)
-        do throws(TraceWriteError) { try trace.write(to: workFile) } catch { throw MinimizeError.write(error) }
+        do throws(TraceWriteError) { try writeCandidate(trace) } catch { throw MinimizeError.write(error) }
         do {
             guard let found = try replay(workFile, trace.firstStep, locatesCause) else { return false }
             return found.leadsToSame(as: sought) && (!locatesCause || found.hasSameCause(as: sought))
         } catch MinimizeError.replay {
             return false
         }
+    }
+
+    /// Without the journals that a trace in a file has, which cost more than all else and hold nothing worth keeping.
+    private func writeCandidate(_ trace: MinimizedTrace) throws(TraceWriteError) {
+        let file: FileDescriptor
+        do {
+            file = try FileDescriptor.open(
+                workFile, .readWrite, options: [.create, .truncate, .closeOnExec], permissions: .ownerReadWrite)
+        } catch {
+            throw .io(call: "open", errno: (error as? Errno)?.rawValue ?? 0)
+        }
+        defer { try? file.close() }
+        try trace.write(to: .descriptor(file))
     }
 
     private func stillShows(_ trace: MinimizedTrace) throws -> Bool {

@@ -97,7 +97,7 @@ public struct TraceMinimizer {
         search.report.inputsAfter = best.inputCount
         search.report.pagesAfter = best.pageCount
         search.report.bytesAfter = best.byteCount
-        do throws(TraceWriteError) { try best.write(to: output) } catch { throw MinimizeError.write(error) }
+        do throws(TraceWriteError) { try best.write(to: .file(output)) } catch { throw MinimizeError.write(error) }
         return search.report
     }
 

@@ -5,5 +5,5 @@
 . "$CASES/libnvmm.sh"
 build "$ROOT/Tests/Interposer/io_client.c" io_client
 export LD_LIBRARY_PATH=$prefix/lib
-EXITS=60000 "$ROOT/Scripts/kill_clients.sh" "$(command -v tracectl)" "$PWD/io_client" "${KILL_ROUNDS:-20}" "$RANDOM"
+EXITS=30000 "$ROOT/Scripts/kill_clients.sh" "$(command -v tracectl)" "$PWD/io_client" "${KILL_ROUNDS:-20}" "$RANDOM"
 echo "status $?"

@@ -5,5 +5,5 @@ cc -std=gnu11 -O1 -Wall -Wextra -Werror "$ROOT/Tests/Interposer/kvm_client.c" -p
 # The script's clients take a number of exits.
 printf '#!/bin/sh\nexec %s %s exits="$1"\n' "$PWD/kvm_client" "$ROOT/Tests/Interposer/kvm_guest.bin" >client
 chmod +x client
-EXITS=20000 "$ROOT/Scripts/kill_clients.sh" "$(command -v tracectl)" "$PWD/client" "${KILL_ROUNDS:-20}" "$RANDOM"
+EXITS=2500 "$ROOT/Scripts/kill_clients.sh" "$(command -v tracectl)" "$PWD/client" "${KILL_ROUNDS:-20}" "$RANDOM"
 echo "status $?"
