@@ -205,6 +205,12 @@ extension CPU {
         case .aad: aad(i)
         case .bound: try bound(i)
 
+        case .movbe: try movbe(i)
+        case .popcnt, .lzcnt, .tzcnt: try countBits(i)
+        case .adcx, .adox: try addCarrying(i)
+        case .andn, .bextr, .blsi, .blsmsk, .blsr, .bzhi, .mulx, .pdep, .pext, .rorx, .sarx, .shlx, .shrx:
+            try manipulateBits(i)
+
         case .movs: try movs(i)
         case .cmps: try cmps(i)
         case .stos: try stos(i)
@@ -222,6 +228,11 @@ extension CPU {
         case .out: try output(i)
         case .ins: try ins(i)
         case .outs: try outs(i)
+
+        case .rdfsbase: try moveSegmentBase(i, .fs, isWrite: false)
+        case .rdgsbase: try moveSegmentBase(i, .gs, isWrite: false)
+        case .wrfsbase: try moveSegmentBase(i, .fs, isWrite: true)
+        case .wrgsbase: try moveSegmentBase(i, .gs, isWrite: true)
 
         case .callFar: try callFar(i)
         case .jmpFar: try jmpFar(i)

@@ -18,6 +18,8 @@ struct InstructionFlags: OptionSet, BitwiseCopyable {
     /// F2 on an instruction that repeats.
     static let repne = InstructionFlags(rawValue: 1 << 1)
     static let lock = InstructionFlags(rawValue: 1 << 2)
+    /// One of the operands is in memory.
+    static let memory = InstructionFlags(rawValue: 1 << 3)
     /// The handler stores RIP itself.
     static let writesRIP = InstructionFlags(rawValue: 1 << 4)
     /// The block ends here: control transfers, and whatever may change mode, mappings or the interrupt flag.
@@ -44,9 +46,10 @@ struct InstructionRecord: BitwiseCopyable {
     /// log2 of the bytes of the operands: 0...3 (for a few operations, of the first operand).
     var width: UInt8 = 0
     var form: OperandForm = .none
-    /// First and second register operand, in the order of the manual's operands.
+    /// First, second and third register operand, in the order of the manual's operands.
     var register0: UInt8 = RegisterNumber.none
     var register1: UInt8 = RegisterNumber.none
+    var register2: UInt8 = RegisterNumber.none
     /// log2 of the bytes of the second operand where it differs (MOVZX, MOVSX, shifts by CL).
     var width1: UInt8 = 0
     /// log2 of the bytes of an address: 1...3.
@@ -94,6 +97,7 @@ struct InstructionRecord: BitwiseCopyable {
     @inline(__always) var form: OperandForm { unsafe record.pointee.form }
     @inline(__always) var register0: UInt8 { unsafe record.pointee.register0 }
     @inline(__always) var register1: UInt8 { unsafe record.pointee.register1 }
+    @inline(__always) var register2: UInt8 { unsafe record.pointee.register2 }
     @inline(__always) var width1: UInt8 { unsafe record.pointee.width1 }
     @inline(__always) var addressWidth: UInt8 { unsafe record.pointee.addressWidth }
     @inline(__always) var segment: UInt8 { unsafe record.pointee.segment }
@@ -166,6 +170,11 @@ enum Operation: UInt16 {
     case mul, imul, imul2, imul3, div, idiv
     case bt, bts, btr, btc, bsf, bsr
     case daa, das, aaa, aas, aam, aad, bound
+
+    // CPU+BitManipulation.swift
+    case movbe, popcnt, lzcnt, tzcnt, adcx, adox
+    case andn, bextr, blsi, blsmsk, blsr, bzhi, mulx, pdep, pext, rorx, sarx, shlx, shrx
+    case rdfsbase, rdgsbase, wrfsbase, wrgsbase
 
     // CPU+String.swift
     case movs, cmps, stos, lods, scas

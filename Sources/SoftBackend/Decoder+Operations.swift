@@ -135,6 +135,7 @@ extension Decoder {
         default: selectSystemOperation(instruction, &i, operandWidth: operandWidth)
         }
         selectByCondition(instruction, &i, operandWidth: operandWidth)
+        if i.operation == .invalid { selectExtension(instruction, &i) }
         if i.operation == .invalid { i.flags.insert(.endsBlock) }
         // A repeated instruction counts its iterations, so it stands last.
         if !i.flags.isDisjoint(with: [.rep, .repne]), isString(i.operation) {

@@ -8,9 +8,11 @@ struct Decoder {
     private var zydis = ZydisDecoder()
     /// log2 of the default operand bytes, as ``CPU/codeWidth``.
     let codeWidth: UInt8
+    let extensions: InstructionExtensions
 
-    init(codeWidth: UInt8) {
+    init(codeWidth: UInt8, extensions: InstructionExtensions) {
         self.codeWidth = codeWidth
+        self.extensions = extensions
         switch codeWidth {
         case 3: unsafe ZydisDecoderInit(&zydis, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64)
         case 2: unsafe ZydisDecoderInit(&zydis, ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32)
@@ -19,12 +21,12 @@ struct Decoder {
         }
         // Extensions that reuse older encodings: without them the processor executes the older instruction
         // (LZCNT is BSR, ENDBR64 a NOP).
-        for mode in [
-            ZYDIS_DECODER_MODE_MPX, ZYDIS_DECODER_MODE_CET, ZYDIS_DECODER_MODE_LZCNT, ZYDIS_DECODER_MODE_TZCNT,
-            ZYDIS_DECODER_MODE_WBNOINVD, ZYDIS_DECODER_MODE_CLDEMOTE,
-        ] {
-            unsafe ZydisDecoderEnableMode(&zydis, mode, 0)
-        }
+        var older = [
+            ZYDIS_DECODER_MODE_MPX, ZYDIS_DECODER_MODE_CET, ZYDIS_DECODER_MODE_WBNOINVD, ZYDIS_DECODER_MODE_CLDEMOTE,
+        ]
+        if !extensions.contains(.lzcnt) { older.append(ZYDIS_DECODER_MODE_LZCNT) }
+        if !extensions.contains(.bmi1) { older.append(ZYDIS_DECODER_MODE_TZCNT) }
+        for mode in older { unsafe ZydisDecoderEnableMode(&zydis, mode, 0) }
     }
 
     /// What came of a decoding.
@@ -147,6 +149,7 @@ struct Decoder {
                 let number = Self.number(of: operand.reg.value)
                 if registers == 0 { result.register0 = number }
                 if registers == 1 { result.register1 = number }
+                if registers == 2 { result.register2 = number }
                 registers += 1
             case ZYDIS_OPERAND_TYPE_MEMORY:
                 note(.memory, at: index)
@@ -209,6 +212,7 @@ struct Decoder {
 
     private func setMemory(_ operand: ZydisDecodedOperand, _ result: inout InstructionRecord) {
         let memory = operand.mem
+        result.flags.insert(.memory)
         result.segment = Self.number(ofSegment: memory.segment)
         if memory.base == ZYDIS_REGISTER_RIP || memory.base == ZYDIS_REGISTER_EIP {
             result.base = RegisterNumber.blockRIP

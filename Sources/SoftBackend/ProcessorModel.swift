@@ -14,9 +14,7 @@ public final class ProcessorModel: Sendable {
     /// Each such place says so; all else, and every other vendor, does what AMD's processors do.
     let isIntel: Bool
     /// Bits of CR4 that a guest may set.
-    let cr4Mask: UInt64 =
-        CR4.tsd | CR4.de | CR4.pse | CR4.pae | CR4.mce | CR4.pge
-        | CR4.osfxsr | CR4.osxmmexcpt | CR4.smep | CR4.smap
+    let cr4Mask: UInt64
     private let decoders: [Decoder]
 
     init(name: String, table: [CPUIDEntry], offers1GiBPages: Bool, setsAuxiliaryByShifts: Bool = false) {
@@ -25,13 +23,17 @@ public final class ProcessorModel: Sendable {
         self.offers1GiBPages = offers1GiBPages
         self.setsAuxiliaryByShifts = setsAuxiliaryByShifts
         isIntel = Self.vendor(of: table, is: "GenuineIntel")
-        decoders = [Decoder(codeWidth: 1), Decoder(codeWidth: 2), Decoder(codeWidth: 3)]
+        let extensions = InstructionExtensions(offeredBy: table)
+        cr4Mask =
+            CR4.tsd | CR4.de | CR4.pse | CR4.pae | CR4.mce | CR4.pge | CR4.osfxsr | CR4.osxmmexcpt | CR4.smep | CR4.smap
+            | (extensions.contains(.fsgsbase) ? CR4.fsgsbase : 0)
+        decoders = [1, 2, 3].map { Decoder(codeWidth: $0, extensions: extensions) }
     }
 
     func decoder(codeWidth: UInt8) -> Decoder { decoders[Int(max(codeWidth, 1) & 3) - 1] }
 
     /// All models, the default first.
-    public static let all: [ProcessorModel] = [base]
+    public static let all: [ProcessorModel] = [base, baseV2]
 
     /// The base model behind another processor's CPUID: what a recording's guest was told. Offers there that the
     /// interpreter does not execute raise #UD.
@@ -64,6 +66,9 @@ public final class ProcessorModel: Sendable {
 
     /// The base 64-bit instruction set without floating point: integer, system, FXSAVE.
     public static let base = ProcessorModel(name: "base-v1", table: baseTable, offers1GiBPages: true)
+
+    /// `base-v1` with MOVBE, POPCNT, LZCNT, BMI1, BMI2, ADX and FSGSBASE.
+    public static let baseV2 = ProcessorModel(name: "base-v2", table: baseV2Table, offers1GiBPages: true)
 }
 
 // MARK: - CPUID
@@ -92,6 +97,17 @@ extension ProcessorModel {
             word |= UInt32(byte) << (UInt32(index) * 8)
         }
         return word
+    }
+
+    private static let baseV2Table = baseTable.map { entry in
+        var entry = entry
+        switch entry.leaf {
+        case 1: entry.registers.ecx |= 1 << 22 | 1 << 23  // MOVBE, POPCNT
+        case 7: entry.registers.ebx |= 1 << 0 | 1 << 3 | 1 << 8 | 1 << 19  // FSGSBASE, BMI1, BMI2, ADX
+        case 0x8000_0001: entry.registers.ecx |= 1 << 5  // LZCNT
+        default: break
+        }
+        return entry
     }
 
     /// NVMM's masks (nvmm_x86.c) combined with what this interpreter executes; bits: SDM vol. 2, CPUID.

@@ -63,7 +63,10 @@ struct Record: ParsableCommand {
     @Option(parsing: .unconditional, help: "Virtual processors (default: 1).", transform: Int.parse)
     var cpus = 1
 
-    @Option(help: ArgumentHelp("Processor model that the guest sees.", valueName: "model"))
+    @Option(
+        help: ArgumentHelp(
+            "Processor model that the guest sees: base-v1 (default), or base-v2 with BMI, ADX, POPCNT, FSGSBASE.",
+            valueName: "model"))
     var cpu: String?
 
     @Option(

@@ -317,11 +317,11 @@ void host_oracle_close(struct host_oracle *oracle) {
     free(oracle);
 }
 
-struct host_vendor host_oracle_vendor(void) {
-    unsigned eax = 0;
-    struct host_vendor vendor = {0, 0, 0};
-    __get_cpuid(0, &eax, &vendor.ebx, &vendor.ecx, &vendor.edx);
-    return vendor;
+struct host_cpuid host_oracle_cpuid(uint32_t leaf) {
+    struct host_cpuid found = {{0, 0, 0, 0}};
+    uint32_t *registers = found.registers;
+    __get_cpuid_count(leaf, 0, &registers[0], &registers[1], &registers[2], &registers[3]);
+    return found;
 }
 
 struct host_support host_oracle_support(const struct host_oracle *oracle) { return oracle->box->support; }

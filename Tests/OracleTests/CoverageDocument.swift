@@ -55,7 +55,7 @@ enum CoverageDocument {
     /// Every row there must be. Host rows carry the figures of `results`, or those that a full run gives.
     static func rows(_ results: [HostRowResult]) -> [CoverageRow] {
         let figures = Dictionary(results.map { ($0.row, ($0.cases, $0.differing)) }) { first, _ in first }
-        let features = OfferedFeatures(SoftBackend())
+        let features = OfferedFeatures(SoftBackend(model: HostOracle.model))
         let host = InstructionTable.rows.map { row, forms in
             let offered = forms.contains { $0.feature.map(features.offers) ?? true }
             let size = row.size == 0 ? "-" : "\(row.size)"

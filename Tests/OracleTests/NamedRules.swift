@@ -88,6 +88,12 @@ enum NamedRules {
         NamedRule(
             "writes to MSRs that must fault", "changing EFER.LME while paging is on is #GP", "ManualDecisionTests.swift"
         ),
+        NamedRule(
+            "VEX in real mode", "an instruction encoded by VEX is #UD in real mode, and one in protected mode",
+            "BitManipulationTests.swift"),
+        NamedRule(
+            "CR4.FSGSBASE",
+            "FS and GS bases are not moved without CR4's bit, nor in compatibility mode", "BitManipulationTests.swift"),
         vendor("CPUID", "CPUID names the vendor, and beyond its leaves has their way"),
         vendor("BOUND", "BOUND below the first bound does not need the second on Intel's"),
         vendor("near CALL", "a near CALL to a target that is refused leaves the return address on Intel's"),

@@ -96,11 +96,11 @@ struct host_oracle;
 /// Starts the child. NULL where that failed, errno says why.
 struct host_oracle *host_oracle_open(void);
 void host_oracle_close(struct host_oracle *);
-/// Registers EBX, ECX and EDX of the host's CPUID leaf 0: the vendor's name.
-struct host_vendor {
-    uint32_t ebx, ecx, edx;
+/// EAX, EBX, ECX and EDX of the host's CPUID, subleaf 0; zeros for a leaf beyond the last.
+struct host_cpuid {
+    uint32_t registers[4];
 };
-struct host_vendor host_oracle_vendor(void);
+struct host_cpuid host_oracle_cpuid(uint32_t leaf);
 struct host_support host_oracle_support(const struct host_oracle *);
 /// Room for HOST_CASES_MAX cases and results.
 struct host_case *host_oracle_cases(struct host_oracle *);

@@ -30,7 +30,9 @@ final class HostComparison {
     /// Rows that host and backend both run.
     var rows: [(row: HostRow, forms: [InstructionForm])] {
         InstructionTable.rows.compactMap { row, forms in
-            let offered = forms.filter { form in form.feature.map(features.offers) ?? true }
+            let offered = forms.filter { form in
+                form.feature.map { features.offers($0) && HostOracle.offers($0) } ?? true
+            }
             return host.runs(row.mode) && !offered.isEmpty ? (row, offered) : nil
         }
     }

@@ -30,13 +30,21 @@ import SoftBackend
 
     deinit { unsafe host_oracle_close(oracle) }
 
-    /// The base model with the name of the host's vendor, which decides where processors differ and may.
-    static var model: ProcessorModel {
-        let vendor = host_oracle_vendor()
-        let bytes = [vendor.ebx, vendor.edx, vendor.ecx].flatMap { word in
+    /// The model with the most instructions, under the host's vendor, which decides where processors differ and may.
+    static var model: ProcessorModel { .baseV2.ofVendor(vendor) }
+    static var vendor: String {
+        let leaf = host_oracle_cpuid(0).registers
+        let bytes = [leaf.1, leaf.3, leaf.2].flatMap { word in
             (0..<4).map { UInt8(truncatingIfNeeded: word >> ($0 * 8)) }
         }
-        return .base.ofVendor(String(decoding: bytes, as: UTF8.self))
+        return String(decoding: bytes, as: UTF8.self)
+    }
+
+    /// Whether the host's CPUID offers an extension.
+    static func offers(_ feature: CPUFeature) -> Bool {
+        let (leaf, register, bit) = feature.place
+        let found = host_oracle_cpuid(leaf).registers
+        return [found.0, found.1, found.2, found.3][register] >> UInt32(bit) & 1 != 0
     }
 
     func runs(_ mode: CodeMode) -> Bool { support[mode] == .some(nil) }

@@ -80,7 +80,7 @@ struct VEX: Sendable, Equatable {
 }
 
 /// Optional instructions, by the CPUID bit that offers them.
-enum CPUFeature: Sendable {
+enum CPUFeature: Sendable, CaseIterable {
     case lahf64, popcnt, lzcnt, bmi1, bmi2, adx, movbe, cmpxchg16b
 
     /// Leaf, register (0 EAX ... 3 EDX), bit.

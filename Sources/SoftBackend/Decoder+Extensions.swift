@@ -1,0 +1,42 @@
+// Which operation executes a mnemonic of an extension, where the model offers it.
+
+import CZydis
+import NVMM
+
+extension Decoder {
+    /// Sets the operation; what is not offered stays invalid.
+    func selectExtension(_ instruction: Encoding, _ i: inout InstructionRecord) {
+        let (operation, needed) = Self.extensionOperation(instruction.mnemonic)
+        guard let operation, extensions.contains(needed) else { return }
+        i.operation = operation
+    }
+
+    private static func extensionOperation(_ mnemonic: ZydisMnemonic) -> (Operation?, InstructionExtensions) {
+        switch mnemonic {
+        case ZYDIS_MNEMONIC_MOVBE: (.movbe, .movbe)
+        case ZYDIS_MNEMONIC_POPCNT: (.popcnt, .popcnt)
+        case ZYDIS_MNEMONIC_LZCNT: (.lzcnt, .lzcnt)
+        case ZYDIS_MNEMONIC_TZCNT: (.tzcnt, .bmi1)
+        case ZYDIS_MNEMONIC_ANDN: (.andn, .bmi1)
+        case ZYDIS_MNEMONIC_BEXTR: (.bextr, .bmi1)
+        case ZYDIS_MNEMONIC_BLSI: (.blsi, .bmi1)
+        case ZYDIS_MNEMONIC_BLSMSK: (.blsmsk, .bmi1)
+        case ZYDIS_MNEMONIC_BLSR: (.blsr, .bmi1)
+        case ZYDIS_MNEMONIC_BZHI: (.bzhi, .bmi2)
+        case ZYDIS_MNEMONIC_MULX: (.mulx, .bmi2)
+        case ZYDIS_MNEMONIC_PDEP: (.pdep, .bmi2)
+        case ZYDIS_MNEMONIC_PEXT: (.pext, .bmi2)
+        case ZYDIS_MNEMONIC_RORX: (.rorx, .bmi2)
+        case ZYDIS_MNEMONIC_SARX: (.sarx, .bmi2)
+        case ZYDIS_MNEMONIC_SHLX: (.shlx, .bmi2)
+        case ZYDIS_MNEMONIC_SHRX: (.shrx, .bmi2)
+        case ZYDIS_MNEMONIC_ADCX: (.adcx, .adx)
+        case ZYDIS_MNEMONIC_ADOX: (.adox, .adx)
+        case ZYDIS_MNEMONIC_RDFSBASE: (.rdfsbase, .fsgsbase)
+        case ZYDIS_MNEMONIC_RDGSBASE: (.rdgsbase, .fsgsbase)
+        case ZYDIS_MNEMONIC_WRFSBASE: (.wrfsbase, .fsgsbase)
+        case ZYDIS_MNEMONIC_WRGSBASE: (.wrgsbase, .fsgsbase)
+        default: (nil, [])
+        }
+    }
+}

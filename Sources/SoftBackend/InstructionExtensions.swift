@@ -1,0 +1,35 @@
+// Instructions beyond those that every processor of the architecture has: which a model offers, by its CPUID.
+
+import NVMM
+
+/// Extensions that the interpreter knows how to execute, each with the CPUID bit that offers it (SDM vol. 2, CPUID; APM
+/// vol. 3, appendix E, for LZCNT).
+struct InstructionExtensions: OptionSet {
+    var rawValue: UInt16
+    static let movbe = Self(rawValue: 1 << 0)
+    static let popcnt = Self(rawValue: 1 << 1)
+    static let lzcnt = Self(rawValue: 1 << 2)
+    static let bmi1 = Self(rawValue: 1 << 3)
+    static let bmi2 = Self(rawValue: 1 << 4)
+    static let adx = Self(rawValue: 1 << 5)
+    static let fsgsbase = Self(rawValue: 1 << 6)
+
+    /// What a table offers: a bit in leaf 1's or leaf 0x8000_0001's ECX, or leaf 7's EBX.
+    init(offeredBy table: [CPUIDEntry]) {
+        func bit(_ leaf: UInt32, _ register: KeyPath<CPUIDRegisters, UInt32>, _ number: UInt32) -> Bool {
+            let entry = table.first { $0.leaf == leaf && $0.subleaf == 0 }
+            return entry.map { $0.registers[keyPath: register] >> number & 1 != 0 } ?? false
+        }
+        var offered: Self = []
+        if bit(1, \.ecx, 22) { offered.insert(.movbe) }
+        if bit(1, \.ecx, 23) { offered.insert(.popcnt) }
+        if bit(0x8000_0001, \.ecx, 5) { offered.insert(.lzcnt) }
+        if bit(7, \.ebx, 3) { offered.insert(.bmi1) }
+        if bit(7, \.ebx, 8) { offered.insert(.bmi2) }
+        if bit(7, \.ebx, 19) { offered.insert(.adx) }
+        if bit(7, \.ebx, 0) { offered.insert(.fsgsbase) }
+        self = offered
+    }
+
+    init(rawValue: UInt16) { self.rawValue = rawValue }
+}
