@@ -79,13 +79,28 @@ static uint8_t before[HOST_WINDOW_BYTES];  // the data window as the running cas
 static uint32_t case_index, case_count;
 static int running;
 static gregset_t resume;  // the child's own registers while cases run
+static uint8_t resume_fpu[HOST_FPU_BYTES];
 
 // Order of REG_* in the hardware's encoding order.
 static const int register_order[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
                                        REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
 
-static void capture(const greg_t *registers) {
+/// Puts an FXSAVE image into the frame. What its XSAVE header calls initial would be reset instead of loaded: bits 0 and
+/// 1 of XSTATE_BV are x87 and SSE (SDM vol. 1, 13.4.2).
+static void load_fpu(ucontext_t *context, const uint8_t *image) {
+    uint8_t *frame = (uint8_t *)context->uc_mcontext.fpregs;
+    const uint32_t mask_offset = 28, software_offset = 464, header_offset = 512, xstate_magic = 0x46505853;
+    memcpy(frame, image, mask_offset);
+    memcpy(frame + mask_offset + 4, image + mask_offset + 4, HOST_FPU_BYTES - mask_offset - 4);
+    uint32_t magic;
+    memcpy(&magic, frame + software_offset, sizeof magic);
+    if (magic == xstate_magic) frame[header_offset] |= 3;
+}
+
+static void capture(const ucontext_t *context) {
+    const greg_t *registers = context->uc_mcontext.gregs;
     struct host_result *result = &box->results[case_index];
+    memcpy(result->fpu, context->uc_mcontext.fpregs, HOST_FPU_BYTES);
     for (int index = 0; index < 16; index++) result->gprs[index] = (uint64_t)registers[register_order[index]];
     result->rip = (uint64_t)registers[REG_RIP];
     result->rflags = (uint64_t)registers[REG_EFL];
@@ -118,6 +133,7 @@ static void load(ucontext_t *context) {
     host_apply_patches(window, test);
     host_apply_patches(before, test);
     for (int index = 0; index < 16; index++) registers[register_order[index]] = (greg_t)test->gprs[index];
+    load_fpu(context, test->fpu);
     registers[REG_RIP] = (greg_t)test->rip;
     registers[REG_EFL] = (greg_t)test->rflags;
     registers[REG_CSGSFS] = (greg_t)(test->cs | (uint64_t)test->ss << 48
@@ -134,15 +150,17 @@ __attribute__((used)) static void on_signal(int number, siginfo_t *info, void *a
     (void)info;
     ucontext_t *context = argument;
     if (running) {
-        capture(context->uc_mcontext.gregs);
+        capture(context);
         box->done = ++case_index;
     } else {
         memcpy(resume, context->uc_mcontext.gregs, sizeof resume);
+        memcpy(resume_fpu, context->uc_mcontext.fpregs, sizeof resume_fpu);
         running = 1;
         case_index = 0;
     }
     if (case_index == case_count) {
         memcpy(context->uc_mcontext.gregs, resume, sizeof resume);
+        load_fpu(context, resume_fpu);
         context->uc_flags |= 2 | 4;
         running = 0;
     } else {

@@ -15,6 +15,7 @@
 #define HOST_CHANGES_MAX 96u
 #define HOST_PATCH_BYTES 64u
 #define HOST_PATCHES_MAX 3u
+#define HOST_FPU_BYTES 416u  ///< of the FXSAVE image: up to XMM15 (SDM vol. 1, table 10-2)
 
 enum host_page_kind { HOST_PAGE_NONE, HOST_PAGE_READ_ONLY, HOST_PAGE_WRITABLE };
 
@@ -63,6 +64,7 @@ struct host_case {
     uint64_t rip;       ///< offset in CS: linear in 64- and flat 32-bit code, from HOST_CODE_BASE in 16-bit code
     uint64_t rflags;    ///< arithmetic flags, TF, DF, AC, RF; the kernel keeps the rest
     uint16_t cs, ss, ds, es;
+    uint8_t fpu[HOST_FPU_BYTES];  ///< FXSAVE image without MXCSR_MASK; no reserved bit of MXCSR is set
     struct host_patch patches[HOST_PATCHES_MAX];
 };
 
@@ -78,6 +80,7 @@ struct host_result {
     uint64_t rip;
     uint64_t rflags;
     uint16_t cs, ss, ds, es;
+    uint8_t fpu[HOST_FPU_BYTES];  ///< FXSAVE image
     uint32_t vector;      ///< of the exception
     uint32_t error_code;
     uint64_t cr2;         ///< meaningful with vector 14

@@ -55,6 +55,7 @@ final class GuestOracle {
         state[.ss] = segment(test.state.ss)
         state[.ds] = segment(test.state.ds)
         state[.es] = segment(test.state.es)
+        state.fpu = test.state.fpu
         vcpu.commPage.state = state
         vcpu.setState(.all)
         // A single instruction retires once or faults, and then the handler's HLT retires; what repeats runs on
@@ -151,6 +152,7 @@ extension OracleOutcome {
         self.state.ss = state[.ss].selector
         self.state.ds = state[.ds].selector
         self.state.es = state[.es].selector
+        self.state.fpu = state.fpu
         cr2 = state[.cr2]
     }
 }

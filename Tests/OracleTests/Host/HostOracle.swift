@@ -88,6 +88,11 @@ import SoftBackend
         unsafe place.pointee.ss = test.state.ss
         unsafe place.pointee.ds = test.state.ds
         unsafe place.pointee.es = test.state.es
+        unsafe withUnsafeMutableBytes(of: &place.pointee.fpu) { target in
+            unsafe withUnsafeBytes(of: test.state.fpu) { image in
+                unsafe target.copyMemory(from: UnsafeRawBufferPointer(rebasing: image.prefix(target.count)))
+            }
+        }
         unsafe withUnsafeMutableBytes(of: &place.pointee.patches) { target in
             let stride = MemoryLayout<host_patch>.stride
             for index in 0..<3 {
@@ -116,6 +121,9 @@ import SoftBackend
         outcome.state.ss = unsafe place.pointee.ss
         outcome.state.ds = unsafe place.pointee.ds
         outcome.state.es = unsafe place.pointee.es
+        unsafe withUnsafeMutableBytes(of: &outcome.state.fpu) { target in
+            unsafe withUnsafeBytes(of: place.pointee.fpu) { image in unsafe target.copyMemory(from: image) }
+        }
         outcome.vector = unsafe place.pointee.vector
         outcome.errorCode = unsafe place.pointee.error_code
         outcome.cr2 = unsafe place.pointee.cr2

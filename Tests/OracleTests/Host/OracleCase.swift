@@ -1,6 +1,7 @@
 // One case for the host oracle and what came of it: the Swift side of Tests/CHostOracle.
 
 import CHostOracle
+import NVMM
 
 /// Width of code: what CS says.
 enum CodeMode: Int, CaseIterable, Sendable {
@@ -19,6 +20,15 @@ struct OracleState: Sendable {
     var ss: UInt16 = 0
     var ds: UInt16 = 0
     var es: UInt16 = 0
+    /// As FXSAVE gives it; MXCSR's reserved bits are clear, and its mask is no part of the state.
+    var fpu = OracleState.initialFPU
+
+    /// As FNINIT and a reset of MXCSR leave it: nothing unmasked.
+    static let initialFPU: FXSaveArea = {
+        var fpu = FXSaveArea()
+        fpu.controlWord = 0x37F
+        return fpu
+    }()
 }
 
 /// Bytes that a case wants in the data window. The whole patch lies in writable pages, at most 64 bytes.

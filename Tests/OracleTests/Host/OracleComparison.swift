@@ -1,5 +1,6 @@
 // What differs between two outcomes of a case, and the report of it.
 
+import NVMM
 import TestSupport
 
 /// One thing that differs.
@@ -43,6 +44,16 @@ enum OracleComparison {
         func data(_ selector: UInt16) -> UInt64 { selector < 4 ? 0 : UInt64(selector) }
         compare("DS", data(host.state.ds), data(guest.state.ds))
         compare("ES", data(host.state.es), data(guest.state.es))
+        compare("FCW", UInt64(host.state.fpu.controlWord), UInt64(guest.state.fpu.controlWord))
+        compare("FSW", UInt64(host.state.fpu.statusWord), UInt64(guest.state.fpu.statusWord))
+        compare("FTW", UInt64(host.state.fpu.tagByte), UInt64(guest.state.fpu.tagByte))
+        compare("MXCSR", UInt64(host.state.fpu.mxcsr), UInt64(guest.state.fpu.mxcsr))
+        func compare(_ field: String, _ host: SIMD16<UInt8>, _ guest: SIMD16<UInt8>) {
+            guard host != guest else { return }
+            found.append(OracleDifference(field: field, expected: text(host), actual: text(guest)))
+        }
+        for index in 0..<8 { compare("ST\(index)", host.state.fpu.x87[index], guest.state.fpu.x87[index]) }
+        for index in 0..<16 { compare("XMM\(index)", host.state.fpu.xmm[index], guest.state.fpu.xmm[index]) }
         if !test.undefined.memory, host.changes != guest.changes || host.changeCount != guest.changeCount {
             found.append(
                 OracleDifference(
@@ -53,6 +64,11 @@ enum OracleComparison {
     }
 
     static func hex(_ value: UInt64) -> String { "0x" + String(value, radix: 16) }
+
+    /// As one number, the highest byte first.
+    static func text(_ vector: SIMD16<UInt8>) -> String {
+        "0x" + vector.indices.reversed().map { String(UInt16(vector[$0]) + 0x100, radix: 16).dropFirst() }.joined()
+    }
 
     private static func text(_ changes: [OracleChange], _ count: Int) -> String {
         "\(count) bytes ["
