@@ -205,6 +205,7 @@ extension CPU {
         case .aad: aad(i)
         case .bound: try bound(i)
 
+        case .vector: try vector(i)
         case .movbe: try movbe(i)
         case .popcnt, .lzcnt, .tzcnt: try countBits(i)
         case .adcx, .adox: try addCarrying(i)

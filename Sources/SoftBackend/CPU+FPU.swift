@@ -9,9 +9,22 @@ extension CPU {
     }
 
     /// FXSAVE, FXRSTOR, LDMXCSR and STMXCSR: #UD under emulation, #NM after a task switch.
-    private func checkFXSR(needsOSFXSR: Bool) throws(Interruption) {
+    func checkFXSR(needsOSFXSR: Bool) throws(Interruption) {
         if cr0 & CR0.em != 0 || needsOSFXSR && cr4 & CR4.osfxsr == 0 { throw .invalidOpcode }
         if cr0 & CR0.ts != 0 { throw .exception(.deviceNotAvailable) }
+    }
+
+    /// The state as FXSAVE has it. XMM registers are kept apart, where they are reached by number.
+    var fxsaveArea: FXSaveArea {
+        get {
+            var image = fpu
+            for index in 0..<16 { image.xmm[index] = xmm[index].bytes }
+            return image
+        }
+        set {
+            fpu = newValue
+            for index in 0..<16 { xmm[index] = Vector128(newValue.xmm[index]) }
+        }
     }
 
     /// Bytes of the image that this mode reads and writes: XMM8 to XMM15 exist in 64-bit mode only.
@@ -29,7 +42,7 @@ extension CPU {
     mutating func fxsave(_ i: borrowing DecodedInstruction) throws(Interruption) {
         try checkFXSR(needsOSFXSR: false)
         let offset = try imageAddress(i, .write)
-        var image = fpu
+        var image = fxsaveArea
         image.mxcsrMask = 0xFFFF
         image.zero = 0
         var words = InlineArray<52, UInt64>(repeating: 0)
@@ -45,7 +58,7 @@ extension CPU {
     mutating func fxrstor(_ i: borrowing DecodedInstruction) throws(Interruption) {
         try checkFXSR(needsOSFXSR: false)
         let offset = try imageAddress(i, .read)
-        var image = fpu
+        var image = fxsaveArea
         for index in 0..<imageBytes / 8 {
             let word: UInt64 = try load(i.segment, offset &+ UInt64(index) &* 8)
             unsafe withUnsafeMutableBytes(of: &image) { bytes in
@@ -55,7 +68,7 @@ extension CPU {
         guard image.mxcsr & 0xFFFF_0000 == 0 else { throw .generalProtection(0) }
         image.mxcsrMask = fpu.mxcsrMask
         image.zero = fpu.zero
-        fpu = image
+        fxsaveArea = image
     }
 
     mutating func fninit(_ i: borrowing DecodedInstruction) throws(Interruption) {

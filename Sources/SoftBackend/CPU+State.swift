@@ -57,7 +57,7 @@ extension CPU {
             nmiWindow = state.interrupt.contains(.nmiWindowExiting)
         }
         if flags.contains(.fpu) {
-            fpu = state.fpu
+            fxsaveArea = state.fpu
             fpu.mxcsr &= 0xFFFF
         }
         if !flags.isDisjoint(with: [.crs, .msrs]), cr0 & CR0.pg != 0, cr4 & CR4.pae != 0, !isLongMode {
@@ -98,7 +98,7 @@ extension CPU {
             state[.tsc] = clock &+ tscOffset
         }
         if flags.contains(.interrupt) { state.interrupt = interruptState }
-        if flags.contains(.fpu) { state.fpu = fpu }
+        if flags.contains(.fpu) { state.fpu = fxsaveArea }
     }
 
     // MARK: - What a run does around the loop

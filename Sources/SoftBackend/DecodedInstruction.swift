@@ -77,6 +77,8 @@ struct InstructionRecord: BitwiseCopyable {
     var immediate: UInt64 = 0
     /// Second immediate: ENTER's level, a far pointer's selector, the 8-bit count of SHLD with memory.
     var immediate1: UInt16 = 0
+    /// Of ``Operation/vector``.
+    var vector = VectorOperation.none
     /// Makes 64 bytes of the record: a cache line.
     private var padding: UInt64 = 0
 
@@ -112,6 +114,7 @@ struct InstructionRecord: BitwiseCopyable {
     @inline(__always) var displacement: UInt64 { unsafe record.pointee.displacement }
     @inline(__always) var addressMask: UInt64 { unsafe record.pointee.addressMask }
     @inline(__always) var immediate: UInt64 { unsafe record.pointee.immediate }
+    @inline(__always) var vector: VectorOperation { unsafe record.pointee.vector }
     @inline(__always) var immediate1: UInt16 { unsafe record.pointee.immediate1 }
 
     /// Asked after every block, hence not through OptionSet's generic code.
@@ -175,6 +178,9 @@ enum Operation: UInt16 {
     case movbe, popcnt, lzcnt, tzcnt, adcx, adox
     case andn, bextr, blsi, blsmsk, blsr, bzhi, mulx, pdep, pext, rorx, sarx, shlx, shrx
     case rdfsbase, rdgsbase, wrfsbase, wrgsbase
+
+    // CPU+Vector.swift
+    case vector
 
     // CPU+String.swift
     case movs, cmps, stos, lods, scas

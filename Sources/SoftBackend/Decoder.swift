@@ -53,6 +53,9 @@ struct Decoder {
         var addressWidth: UInt8
         var attributes: UInt64
         var visibleOperands: UInt8
+        /// Whether the first operand is an XMM register, and whether any is an MMX register.
+        var firstIsXMM = false
+        var usesMMX = false
 
         init(_ instruction: ZydisDecodedInstruction) {
             mnemonic = unsafe instruction.mnemonic
@@ -97,9 +100,17 @@ struct Decoder {
             undecodable.flags = [.endsBlock]
             return Decoding(outcome: Self.outcome(status), instruction: undecodable)
         }
-        let encoding = unsafe Encoding(instruction)
+        var encoding = unsafe Encoding(instruction)
+        for index in 0..<Int(encoding.visibleOperands) where operands[index].type == ZYDIS_OPERAND_TYPE_REGISTER {
+            let register = operands[index].reg.value.rawValue
+            if index == 0, Self.xmmRegisters.contains(register) { encoding.firstIsXMM = true }
+            if Self.mmxRegisters.contains(register) { encoding.usesMMX = true }
+        }
         return Decoding(outcome: .decoded, instruction: translate(encoding, operands, offset: offset))
     }
+
+    private static let xmmRegisters = ZYDIS_REGISTER_XMM0.rawValue...ZYDIS_REGISTER_XMM15.rawValue
+    private static let mmxRegisters = ZYDIS_REGISTER_MM0.rawValue...ZYDIS_REGISTER_MM7.rawValue
 
     private static func outcome(_ status: ZyanStatus) -> Outcome {
         switch status {
@@ -175,7 +186,8 @@ struct Decoder {
             }
             if index == 1, Self.hasPowerOfTwoWidth(operand.size) { result.width1 = Self.log2(bytes) }
         }
-        if first == nil { setHiddenSegment(operands, &result) }
+        let hidesMemory = first == nil || instruction.mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU
+        if hidesMemory { setHiddenSegment(operands, &result) }
         switch (first, second) {
         case (nil, _): result.form = .none
         case (.register, nil): result.form = .register
@@ -250,6 +262,8 @@ struct Decoder {
         case ZYDIS_REGISTER_AX.rawValue...ZYDIS_REGISTER_R15W.rawValue: return distance(from: ZYDIS_REGISTER_AX)
         case ZYDIS_REGISTER_EAX.rawValue...ZYDIS_REGISTER_R15D.rawValue: return distance(from: ZYDIS_REGISTER_EAX)
         case ZYDIS_REGISTER_RAX.rawValue...ZYDIS_REGISTER_R15.rawValue: return distance(from: ZYDIS_REGISTER_RAX)
+        case xmmRegisters: return distance(from: ZYDIS_REGISTER_XMM0)
+        case mmxRegisters: return distance(from: ZYDIS_REGISTER_MM0)
         case ZYDIS_REGISTER_ES.rawValue...ZYDIS_REGISTER_GS.rawValue: return distance(from: ZYDIS_REGISTER_ES)
         case ZYDIS_REGISTER_CR0.rawValue...ZYDIS_REGISTER_CR15.rawValue: return distance(from: ZYDIS_REGISTER_CR0)
         case ZYDIS_REGISTER_DR0.rawValue...ZYDIS_REGISTER_DR15.rawValue: return distance(from: ZYDIS_REGISTER_DR0)

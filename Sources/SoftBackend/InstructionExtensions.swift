@@ -13,8 +13,10 @@ struct InstructionExtensions: OptionSet {
     static let bmi2 = Self(rawValue: 1 << 4)
     static let adx = Self(rawValue: 1 << 5)
     static let fsgsbase = Self(rawValue: 1 << 6)
+    static let sse = Self(rawValue: 1 << 7)
+    static let sse2 = Self(rawValue: 1 << 8)
 
-    /// What a table offers: a bit in leaf 1's or leaf 0x8000_0001's ECX, or leaf 7's EBX.
+    /// What a table offers: a bit in leaf 1's or leaf 0x8000_0001's ECX, leaf 1's EDX, or leaf 7's EBX.
     init(offeredBy table: [CPUIDEntry]) {
         func bit(_ leaf: UInt32, _ register: KeyPath<CPUIDRegisters, UInt32>, _ number: UInt32) -> Bool {
             let entry = table.first { $0.leaf == leaf && $0.subleaf == 0 }
@@ -27,6 +29,8 @@ struct InstructionExtensions: OptionSet {
         if bit(7, \.ebx, 3) { offered.insert(.bmi1) }
         if bit(7, \.ebx, 8) { offered.insert(.bmi2) }
         if bit(7, \.ebx, 19) { offered.insert(.adx) }
+        if bit(1, \.edx, 25) { offered.insert(.sse) }
+        if bit(1, \.edx, 26) { offered.insert(.sse2) }
         if bit(7, \.ebx, 0) { offered.insert(.fsgsbase) }
         self = offered
     }

@@ -11,7 +11,7 @@ extension CaseGenerator {
         let operand16 = size == 16
         let usesSize =
             form.sizes.contains { $0 == 16 || $0 == 32 || $0 == 64 } && size != 8 && size != 128
-            && !(form.mnemonic == "CMPXCHG8B") && !form.mnemonic.hasSuffix("CXZ")
+            && !(form.mnemonic == "CMPXCHG8B") && !form.isVector && !form.mnemonic.hasSuffix("CXZ")
         if usesSize {
             if operand16 == default32 || size == 32 && !default32 { legacy.append(0x66) }
             if size == 64 && !form.defaults64 { rex |= 0x48 }
@@ -22,7 +22,7 @@ extension CaseGenerator {
         if form.mnemonic == "JCXZ" { addressBits = 16 }
         if form.mnemonic == "JECXZ" { addressBits = 32 }
         if form.mnemonic == "JRCXZ" { addressBits = 64 }
-        if size == 128 { rex |= 0x48 }
+        if form.kind == .compareExchange16 || form.isVector && size == 64 { rex |= 0x48 }
         if addressBits != mode.rawValue { legacy.append(0x67) }
         if form.takesLock, chance(4) { legacy.append(0xF0) }
         if let prefix = form.prefix { legacy.append(prefix) }
@@ -114,6 +114,7 @@ extension CaseGenerator {
         switch form.kind {
         case .compareExchange8: 8
         case .compareExchange16: 16
+        case .vector(let bytes, _): size == 64 ? 8 : bytes
         case .bound: size / 4
         case .farIndirect, .loadFarPointer: size / 8 + 2
         case .selectorCheck, .loadSegment: 2
@@ -142,9 +143,17 @@ extension CaseGenerator {
         switch form.kind {
         case .bitString: 0x800 + below(0x1000)
         case .compareExchange16: chance(5) ? below(0x1FC0) : below(0x100) * 16 + 0x200
+        case .vector(16, let isAligned):
+            vectorTarget(isAligned: isAligned)
         case .load where form.mnemonic == "NOP": chooseTarget(bytes: 1)
         default: chooseTarget(bytes: memoryBytes)
         }
+    }
+
+    /// Which is told of an operand that is misaligned and beyond the limit of SS is the processor's choice.
+    private mutating func vectorTarget(isAligned: Bool) -> Int {
+        let target = chooseTarget(bytes: 16)
+        return chance(isAligned ? 85 : 40) || isAligned && target > 0xFF00 ? target & ~15 : target
     }
 
     private mutating func address16(_ linear: UInt64, _ regBits: UInt8) -> [UInt8] {

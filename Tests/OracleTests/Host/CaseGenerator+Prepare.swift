@@ -1,6 +1,7 @@
 // State and memory that make a case of each kind say something, and what the manual leaves undefined in it.
 
 import CHostOracle
+import NVMM
 
 extension CaseGenerator {
     private var operandBytes: Int { max(size / 8, 1) }
@@ -40,7 +41,9 @@ extension CaseGenerator {
         case .pop: patch(stackOffset, value: value(bits: 64), bytes: operandBytes)
         case .pushSegment: patch(stackOffset - 8, value: 0, bytes: 8)
         case .popSegment:
-            patch(stackOffset, value: UInt64(pick(Self.selectors)) | UInt64(below(0x10000)) << 16, bytes: operandBytes)
+            // What SS takes is the smaller part of them.
+            let selector = chance(30) ? HOST_LDT_DATA_BIG.selector : pick(Self.selectors)
+            patch(stackOffset, value: UInt64(selector) | UInt64(below(0x10000)) << 16, bytes: operandBytes)
         case .popAll: patch(stackOffset, (0..<32).map { _ in UInt8(below(256)) })
         case .popFlags:
             // All bits but TF: a trap after the next instruction is another test.
@@ -62,6 +65,7 @@ extension CaseGenerator {
         case .bound: prepareBound()
         case .translate: prepareTranslate()
         case .compareExchange, .compareExchange8, .compareExchange16: prepareCompareExchange()
+        case .vector: prepareVector()
         case .load, .push, .pushAll, .loop, .jump, .call, .farDirect, .software: break
         default: setOperand(value(bits: min(memoryBytes * 8, 64)))
         }
@@ -74,6 +78,33 @@ extension CaseGenerator {
         } else if let rmRegister, form.kind != .plain {
             test.state.gprs[rmRegister] = value
         }
+    }
+
+    /// All of XMM0 to XMM15, and what memory gives, in lanes of one width.
+    private mutating func prepareVector() {
+        let laneBytes = pick([1, 2, 4, 8])
+        func lanes(_ generator: inout CaseGenerator) -> [UInt8] {
+            (0..<16 / laneBytes).flatMap { _ in Self.little(generator.value(bits: laneBytes * 8), laneBytes) }
+        }
+        for index in 0..<16 {
+            var bytes = SIMD16<UInt8>(lanes(&self))
+            // Counts of shifts that leave something.
+            if chance(30) { bytes = SIMD16([UInt8(below(70))] + [UInt8](repeating: 0, count: 15)) }
+            if index > 0, chance(20) { bytes = test.state.fpu.xmm[index - 1] }
+            test.state.fpu.xmm[index] = bytes
+        }
+        if let target { patch(target, Array(lanes(&self).prefix(memoryBytes))) }
+        guard form.mnemonic == "MASKMOVDQU" else { return }
+        // Which bytes are stored before one that cannot be is the processor's choice.
+        let offset = 0x400 + below(0xF00)
+        if mode != .bits64 {
+            test.state.ds =
+                isFlat
+                ? HOST_DATA.selector : mode == .bits16 ? HOST_LDT_DATA16.selector : HOST_LDT_DATA_BIG.selector
+        }
+        let mask = addressMask(addressBits)
+        test.state.gprs[7] = test.state.gprs[7] & ~mask | (UInt64(offset) + (isFlat ? Window.dataBase : 0)) & mask
+        for index in 0..<16 where chance(30) { test.state.fpu.xmm[index] = .zero }
     }
 
     private mutating func nearLanding() -> UInt64 {

@@ -51,6 +51,10 @@ extension InstructionForm {
         }
     }
 
+    var isVector: Bool {
+        if case .vector = kind { true } else { false }
+    }
+
     var isNearBranch: Bool {
         switch kind {
         case .jump, .jumpIndirect, .call, .callIndirect, .ret, .retImmediate, .loop: true

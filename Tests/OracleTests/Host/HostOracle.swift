@@ -1,6 +1,7 @@
 // The host processor behind the oracle's door: batches of cases run in a child process (Tests/CHostOracle).
 
 import CHostOracle
+import NVMM
 import SoftBackend
 
 /// The host as an oracle. Not shared between threads.
@@ -31,7 +32,15 @@ import SoftBackend
     deinit { unsafe host_oracle_close(oracle) }
 
     /// The model with the most instructions, under the host's vendor, which decides where processors differ and may.
-    static var model: ProcessorModel { .baseV2.ofVendor(vendor) }
+    static var model: ProcessorModel {
+        // No model offers SSE and SSE2 before it has all of them.
+        let table = SoftBackend(model: .baseV2.ofVendor(vendor)).cpuidTable.map { entry in
+            var entry = entry
+            if entry.leaf == 1 { entry.registers.edx |= 1 << 25 | 1 << 26 }
+            return entry
+        }
+        return .presenting(table, name: "base-v2 with vectors", setsAuxiliaryByShifts: false)
+    }
     static var vendor: String {
         let leaf = host_oracle_cpuid(0).registers
         let bytes = [leaf.1, leaf.3, leaf.2].flatMap { word in

@@ -68,6 +68,8 @@ struct InstructionForm: Sendable {
         case software  // INT n
         case bitScan
         case byteSwap16
+        /// ModRM names an XMM register; bytes of the memory operand, and whether it must be aligned to 16.
+        case vector(memoryBytes: Int, isAligned: Bool)
     }
     enum StringOperation: Sendable { case move, compare, store, load, scan }
 }
@@ -81,7 +83,7 @@ struct VEX: Sendable, Equatable {
 
 /// Optional instructions, by the CPUID bit that offers them.
 enum CPUFeature: Sendable, CaseIterable {
-    case lahf64, popcnt, lzcnt, bmi1, bmi2, adx, movbe, cmpxchg16b
+    case lahf64, popcnt, lzcnt, bmi1, bmi2, adx, movbe, cmpxchg16b, sse, sse2
 
     /// Leaf, register (0 EAX ... 3 EDX), bit.
     var place: (leaf: UInt32, register: Int, bit: Int) {
@@ -94,6 +96,8 @@ enum CPUFeature: Sendable, CaseIterable {
         case .adx: (7, 1, 19)
         case .movbe: (1, 2, 22)
         case .cmpxchg16b: (1, 2, 13)
+        case .sse: (1, 3, 25)
+        case .sse2: (1, 3, 26)
         }
     }
 }

@@ -1,0 +1,37 @@
+// What a vector instruction does with its operands: one case for all mnemonics that do the same.
+
+/// The second level of ``Operation``: SDM vol. 2 describes each under its mnemonic, and names in brackets are others
+/// that differ in nothing that a program can tell.
+enum VectorOperation: UInt8 {
+    case none
+
+    // Moves: CPU+VectorMove.swift
+    case movaps  // (MOVAPD MOVDQA MOVNTPS MOVNTPD MOVNTDQ MOVNTDQA)
+    case movups  // (MOVUPD MOVDQU LDDQU)
+    case movss, movsd, movq, movnti
+    case movdToVector, movdFromVector  // MOVD, and MOVQ with general registers
+    case movlps, movhps  // (MOVLPD MOVHPD)
+    case movlhps, movhlps
+    case movmskps, movmskpd, pmovmskb
+    case pinsrw, pextrw, maskmovdqu
+
+    // Bits and whole registers: VectorArithmetic.swift
+    case pand, pandn, por, pxor  // (ANDPS ANDNPS ORPS XORPS and their PD)
+
+    // Lanes: VectorArithmetic.swift
+    case paddb, paddw, paddd, paddq, psubb, psubw, psubd, psubq
+    case paddsb, paddsw, paddusb, paddusw, psubsb, psubsw, psubusb, psubusw
+    case pmullw, pmulhw, pmulhuw, pmuludq, pmaddwd
+    case pavgb, pavgw, psadbw, pminub, pminsw, pmaxub, pmaxsw
+    case pcmpeqb, pcmpeqw, pcmpeqd, pcmpgtb, pcmpgtw, pcmpgtd
+    case packsswb, packssdw, packuswb
+
+    // Order of lanes: VectorShuffle.swift
+    case punpcklbw, punpcklwd, punpckldq, punpcklqdq  // (UNPCKLPS UNPCKLPD)
+    case punpckhbw, punpckhwd, punpckhdq, punpckhqdq  // (UNPCKHPS UNPCKHPD)
+    case pshufd, pshufhw, pshuflw, shufps, shufpd
+
+    // Shifts: VectorShift.swift
+    case psllw, pslld, psllq, psrlw, psrld, psrlq, psraw, psrad
+    case pslldq, psrldq
+}
