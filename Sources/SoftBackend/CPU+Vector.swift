@@ -6,11 +6,14 @@ extension CPU {
     /// SDM vol. 3, tables 14-1 and 14-2 decide whether there is any.
     @inline(never) mutating func vector(_ i: borrowing DecodedInstruction) throws(Interruption) {
         // A general register's, whatever the control registers say.
-        if i.vector == .movnti { return try store(i.segment, effectiveAddress(i), read(i.register0, width: i.width), width: i.width) }
+        if i.vector == .movnti {
+            return try store(i.segment, effectiveAddress(i), read(i.register0, width: i.width), width: i.width)
+        }
         try checkFXSR(needsOSFXSR: true)
         switch i.vector {
         case .none: throw .invalidOpcode
-        case .movaps, .movups, .movss, .movsd, .movq, .movdToVector, .movdFromVector, .movnti, .movlps, .movhps, .movlhps,
+        case .movaps, .movups, .movss, .movsd, .movq, .movdToVector, .movdFromVector, .movnti, .movlps, .movhps,
+            .movlhps,
             .movhlps, .movmskps, .movmskpd, .pmovmskb, .pinsrw, .pextrw, .maskmovdqu:
             try moveVector(i)
         case .pand, .pandn, .por, .pxor:
@@ -35,6 +38,7 @@ extension CPU {
             xmm[Int(i.register0)] = xmm[Int(i.register0)].shifted(i.vector, by: count)
         case .pslldq: xmm[Int(i.register0)] = xmm[Int(i.register0)].shiftedLeft(bytes: i.immediate & 0xFF)
         case .psrldq: xmm[Int(i.register0)] = xmm[Int(i.register0)].shiftedRight(bytes: i.immediate & 0xFF)
+        default: try calculateVector(i)
         }
     }
 

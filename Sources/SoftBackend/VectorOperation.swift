@@ -34,4 +34,16 @@ enum VectorOperation: UInt8 {
     // Shifts: VectorShift.swift
     case psllw, pslld, psllq, psrlw, psrld, psrlq, psraw, psrad
     case pslldq, psrldq
+
+    // Floating point: CPU+VectorFloat.swift
+    case addps, addpd, addss, addsd
+    case subps, subpd, subss, subsd
+    case mulps, mulpd, mulss, mulsd
+    case divps, divpd, divss, divsd
+    case minps, minpd, minss, minsd
+    case maxps, maxpd, maxss, maxsd
+    case sqrtps, sqrtpd, sqrtss, sqrtsd
+    case cmpps, cmppd, cmpss, cmpsd, comiss, comisd, ucomiss, ucomisd
+    case cvtdq2ps, cvtps2dq, cvttps2dq, cvtdq2pd, cvtpd2dq, cvttpd2dq, cvtps2pd, cvtpd2ps
+    case cvtss2sd, cvtsd2ss, cvtsi2ss, cvtsi2sd, cvtss2si, cvttss2si, cvtsd2si, cvttsd2si
 }

@@ -114,7 +114,7 @@ extension CaseGenerator {
         switch form.kind {
         case .compareExchange8: 8
         case .compareExchange16: 16
-        case .vector(let bytes, _): size == 64 ? 8 : bytes
+        case .vector(let bytes, _, _): size == 64 ? 8 : bytes
         case .bound: size / 4
         case .farIndirect, .loadFarPointer: size / 8 + 2
         case .selectorCheck, .loadSegment: 2
@@ -143,7 +143,7 @@ extension CaseGenerator {
         switch form.kind {
         case .bitString: 0x800 + below(0x1000)
         case .compareExchange16: chance(5) ? below(0x1FC0) : below(0x100) * 16 + 0x200
-        case .vector(16, let isAligned):
+        case .vector(16, let isAligned, _):
             vectorTarget(isAligned: isAligned)
         case .load where form.mnemonic == "NOP": chooseTarget(bytes: 1)
         default: chooseTarget(bytes: memoryBytes)

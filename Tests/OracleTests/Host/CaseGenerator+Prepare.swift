@@ -82,14 +82,23 @@ extension CaseGenerator {
 
     /// All of XMM0 to XMM15, and what memory gives, in lanes of one width.
     private mutating func prepareVector() {
-        let laneBytes = pick([1, 2, 4, 8])
+        guard case .vector(_, _, let floatBits) = form.kind else { return }
+        let laneBytes = floatBits > 0 ? floatBits / 8 : pick([1, 2, 4, 8])
         func lanes(_ generator: inout CaseGenerator) -> [UInt8] {
-            (0..<16 / laneBytes).flatMap { _ in Self.little(generator.value(bits: laneBytes * 8), laneBytes) }
+            (0..<16 / laneBytes).flatMap { _ in
+                let lane = floatBits > 0 ? generator.float(bits: floatBits) : generator.value(bits: laneBytes * 8)
+                return Self.little(lane, laneBytes)
+            }
         }
+        // Flags, DAZ, rounding, FTZ; masks are all set most of the time.
+        let masks: UInt64 = chance(75) ? 0x1F80 : random.next() & 0x1F80
+        let flags: UInt64 = chance(70) ? 0 : random.next() & 0x3F
+        let control: UInt64 = chance(40) ? 0 : random.next() & 0xE040
+        test.state.fpu.mxcsr = UInt32(truncatingIfNeeded: masks | flags | control)
         for index in 0..<16 {
             var bytes = SIMD16<UInt8>(lanes(&self))
             // Counts of shifts that leave something.
-            if chance(30) { bytes = SIMD16([UInt8(below(70))] + [UInt8](repeating: 0, count: 15)) }
+            if floatBits == 0, chance(30) { bytes = SIMD16([UInt8(below(70))] + [UInt8](repeating: 0, count: 15)) }
             if index > 0, chance(20) { bytes = test.state.fpu.xmm[index - 1] }
             test.state.fpu.xmm[index] = bytes
         }

@@ -113,6 +113,33 @@ struct CaseGenerator {
         }
     }
 
+    /// A number in which something may go wrong: zeros, denormals, the ends of the range, infinities, NaNs, whole
+    /// numbers, and others near 1 or near each other.
+    mutating func float(bits: Int) -> UInt64 {
+        let fractionBits = UInt64(bits == 32 ? 23 : 52)
+        let fractionMask = UInt64(1) << fractionBits - 1
+        let exponentMax = bits == 32 ? 0xFF : 0x7FF
+        let sign = random.next() & UInt64(1) << UInt64(bits - 1)
+        func number(_ exponent: Int, _ fraction: UInt64) -> UInt64 {
+            sign | UInt64(exponent) << fractionBits | fraction & fractionMask
+        }
+        let fraction = pick([0, 1, fractionMask, fractionMask ^ 1, fractionMask / 2 + 1, random.next(), random.next()])
+        let bias = exponentMax / 2
+        switch below(14) {
+        case 0: return number(0, 0)
+        case 1: return number(0, fraction)
+        case 2: return number(1 + below(3), fraction)
+        case 3: return number(exponentMax - 1 - below(3), fraction)
+        case 4: return number(exponentMax, 0)
+        case 5: return number(exponentMax, fraction | UInt64(1) << (fractionBits - 1))
+        case 6: return number(exponentMax, random.next() & (fractionMask >> 1) | 1)
+        case 7, 8: return number(bias + below(70) - 2, fraction & ~(fractionMask >> UInt64(below(Int(fractionBits)))))
+        case 9: return number(bias / 2 + below(6), fraction)
+        case 10: return number(below(exponentMax), random.next())
+        default: return number(bias + below(9) - 4, fraction)
+        }
+    }
+
     // MARK: - One case
 
     /// - Parameter slot: where in the batch the case will stand.

@@ -68,8 +68,9 @@ struct InstructionForm: Sendable {
         case software  // INT n
         case bitScan
         case byteSwap16
-        /// ModRM names an XMM register; bytes of the memory operand, and whether it must be aligned to 16.
-        case vector(memoryBytes: Int, isAligned: Bool)
+        /// ModRM names an XMM register; bytes of the memory operand, whether it must be aligned to 16, and bits of the
+        /// numbers that an instruction calculates with, 0 for integers.
+        case vector(memoryBytes: Int, isAligned: Bool, floatBits: Int)
     }
     enum StringOperation: Sendable { case move, compare, store, load, scan }
 }

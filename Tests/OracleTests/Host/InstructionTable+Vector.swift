@@ -8,18 +8,20 @@ extension InstructionTable {
     /// - Parameters:
     ///   - prefix: the mandatory one, 66, F2 or F3.
     ///   - bytes: that the memory operand has.
+    ///   - floatBits: of the numbers, 0 for integers.
     private static func form(
         _ name: String, _ prefix: UInt8?, _ opcode: UInt8, _ shape: InstructionForm.Shape = either,
         bytes: Int = 16, isAligned: Bool = true, sizes: [Int] = [128], immediate: InstructionForm.Immediate = .none,
-        feature: CPUFeature = .sse2
+        floatBits: Int = 0, feature: CPUFeature = .sse2
     ) -> InstructionForm {
         InstructionForm(
             mnemonic: name, opcode: (prefix == 0x66 ? [0x66] : []) + [0x0F, opcode],
             prefix: prefix == 0x66 ? nil : prefix, sizes: sizes, shape: shape, immediate: immediate,
-            kind: .vector(memoryBytes: bytes, isAligned: isAligned), feature: feature)
+            kind: .vector(memoryBytes: bytes, isAligned: isAligned, floatBits: floatBits), feature: feature)
     }
 
-    static let vectors: [InstructionForm] = vectorMoves + vectorIntegers + vectorShuffles + vectorShifts
+    static let vectors: [InstructionForm] =
+        vectorMoves + vectorIntegers + vectorShuffles + vectorShifts + vectorFloats + conversions
 
     private static let vectorMoves: [InstructionForm] = [
         form("MOVAPS", nil, 0x28, feature: .sse), form("MOVAPS", nil, 0x29, feature: .sse),
@@ -27,7 +29,8 @@ extension InstructionTable {
         form("MOVDQA", 0x66, 0x6F), form("MOVDQA", 0x66, 0x7F),
         form("MOVNTPS", nil, 0x2B, memory, feature: .sse), form("MOVNTPD", 0x66, 0x2B, memory),
         form("MOVNTDQ", 0x66, 0xE7, memory),
-        form("MOVUPS", nil, 0x10, isAligned: false, feature: .sse), form("MOVUPS", nil, 0x11, isAligned: false, feature: .sse),
+        form("MOVUPS", nil, 0x10, isAligned: false, feature: .sse),
+        form("MOVUPS", nil, 0x11, isAligned: false, feature: .sse),
         form("MOVUPD", 0x66, 0x10, isAligned: false), form("MOVUPD", 0x66, 0x11, isAligned: false),
         form("MOVDQU", 0xF3, 0x6F, isAligned: false), form("MOVDQU", 0xF3, 0x7F, isAligned: false),
         form("MOVSS", 0xF3, 0x10, bytes: 4, feature: .sse), form("MOVSS", 0xF3, 0x11, bytes: 4, feature: .sse),
@@ -35,9 +38,11 @@ extension InstructionTable {
         form("MOVQ", 0xF3, 0x7E, bytes: 8), form("MOVQ", 0x66, 0xD6, bytes: 8),
         form("MOVD", 0x66, 0x6E, bytes: 4, sizes: [32, 64]), form("MOVD", 0x66, 0x7E, bytes: 4, sizes: [32, 64]),
         form("MOVNTI", nil, 0xC3, memory, bytes: 4, sizes: [32, 64]),
-        form("MOVLPS", nil, 0x12, memory, bytes: 8, feature: .sse), form("MOVLPS", nil, 0x13, memory, bytes: 8, feature: .sse),
+        form("MOVLPS", nil, 0x12, memory, bytes: 8, feature: .sse),
+        form("MOVLPS", nil, 0x13, memory, bytes: 8, feature: .sse),
         form("MOVLPD", 0x66, 0x12, memory, bytes: 8), form("MOVLPD", 0x66, 0x13, memory, bytes: 8),
-        form("MOVHPS", nil, 0x16, memory, bytes: 8, feature: .sse), form("MOVHPS", nil, 0x17, memory, bytes: 8, feature: .sse),
+        form("MOVHPS", nil, 0x16, memory, bytes: 8, feature: .sse),
+        form("MOVHPS", nil, 0x17, memory, bytes: 8, feature: .sse),
         form("MOVHPD", 0x66, 0x16, memory, bytes: 8), form("MOVHPD", 0x66, 0x17, memory, bytes: 8),
         form("MOVHLPS", nil, 0x12, register, feature: .sse), form("MOVLHPS", nil, 0x16, register, feature: .sse),
         form("MOVMSKPS", nil, 0x50, register, feature: .sse), form("MOVMSKPD", 0x66, 0x50, register),
@@ -57,7 +62,9 @@ extension InstructionTable {
             ("PCMPGTD", 0x66), ("PACKSSWB", 0x63), ("PACKSSDW", 0x6B), ("PACKUSWB", 0x67), ("ANDPD", 0x54),
             ("ANDNPD", 0x55), ("ORPD", 0x56), ("XORPD", 0x57),
         ].map { form($0.0, 0x66, $0.1) }
-        + [("ANDPS", 0x54), ("ANDNPS", 0x55), ("ORPS", 0x56), ("XORPS", 0x57)].map { form($0.0, nil, $0.1, feature: .sse) }
+        + [("ANDPS", 0x54), ("ANDNPS", 0x55), ("ORPS", 0x56), ("XORPS", 0x57)].map {
+            form($0.0, nil, $0.1, feature: .sse)
+        }
 
     private static let vectorShuffles: [InstructionForm] =
         [
@@ -66,7 +73,8 @@ extension InstructionTable {
         ].map { form($0.0, 0x66, $0.1) }
         + [
             form("UNPCKLPS", nil, 0x14, feature: .sse), form("UNPCKHPS", nil, 0x15, feature: .sse),
-            form("PSHUFD", 0x66, 0x70, immediate: .byte), form("PSHUFHW", 0xF3, 0x70, immediate: .byte), form("PSHUFLW", 0xF2, 0x70, immediate: .byte),
+            form("PSHUFD", 0x66, 0x70, immediate: .byte), form("PSHUFHW", 0xF3, 0x70, immediate: .byte),
+            form("PSHUFLW", 0xF2, 0x70, immediate: .byte),
             form("SHUFPS", nil, 0xC6, immediate: .byte, feature: .sse), form("SHUFPD", 0x66, 0xC6, immediate: .byte),
         ]
 
@@ -79,5 +87,45 @@ extension InstructionTable {
                 form(name, 0x66, byVector),
                 form(name, 0x66, byImmediate, .modRM(.digit(digit), .register), immediate: .shiftCount),
             ]
-        } + [("PSLLDQ", 7), ("PSRLDQ", 3)].map { form($0.0, 0x66, 0x73, .modRM(.digit($0.1), .register), immediate: .shiftCount) }
+        }
+        + [("PSLLDQ", 7), ("PSRLDQ", 3)].map {
+            form($0.0, 0x66, 0x73, .modRM(.digit($0.1), .register), immediate: .shiftCount)
+        }
+
+    /// The four forms of an operation on numbers: packed and scalar, single and double.
+    private static func floats(
+        _ name: String, _ opcode: UInt8, immediate: InstructionForm.Immediate = .none
+    ) -> [InstructionForm] {
+        [
+            form(name + "PS", nil, opcode, immediate: immediate, floatBits: 32, feature: .sse),
+            form(name + "PD", 0x66, opcode, immediate: immediate, floatBits: 64),
+            form(name + "SS", 0xF3, opcode, bytes: 4, immediate: immediate, floatBits: 32, feature: .sse),
+            form(name + "SD", 0xF2, opcode, bytes: 8, immediate: immediate, floatBits: 64),
+        ]
+    }
+
+    private static let vectorFloats: [InstructionForm] =
+        [
+            ("ADD", 0x58), ("SUB", 0x5C), ("MUL", 0x59), ("DIV", 0x5E), ("MIN", 0x5D), ("MAX", 0x5F), ("SQRT", 0x51),
+        ].flatMap { floats($0.0, $0.1) } + floats("CMP", 0xC2, immediate: .byte)
+        + [
+            form("COMISS", nil, 0x2F, bytes: 4, floatBits: 32, feature: .sse),
+            form("COMISD", 0x66, 0x2F, bytes: 8, floatBits: 64),
+            form("UCOMISS", nil, 0x2E, bytes: 4, floatBits: 32, feature: .sse),
+            form("UCOMISD", 0x66, 0x2E, bytes: 8, floatBits: 64),
+        ]
+
+    private static let conversions: [InstructionForm] = [
+        form("CVTDQ2PS", nil, 0x5B), form("CVTPS2DQ", 0x66, 0x5B, floatBits: 32),
+        form("CVTTPS2DQ", 0xF3, 0x5B, floatBits: 32), form("CVTDQ2PD", 0xF3, 0xE6, bytes: 8),
+        form("CVTPD2DQ", 0xF2, 0xE6, floatBits: 64), form("CVTTPD2DQ", 0x66, 0xE6, floatBits: 64),
+        form("CVTPS2PD", nil, 0x5A, bytes: 8, floatBits: 32), form("CVTPD2PS", 0x66, 0x5A, floatBits: 64),
+        form("CVTSS2SD", 0xF3, 0x5A, bytes: 4, floatBits: 32), form("CVTSD2SS", 0xF2, 0x5A, bytes: 8, floatBits: 64),
+        form("CVTSI2SS", 0xF3, 0x2A, bytes: 4, sizes: [32, 64], feature: .sse),
+        form("CVTSI2SD", 0xF2, 0x2A, bytes: 4, sizes: [32, 64]),
+        form("CVTSS2SI", 0xF3, 0x2D, bytes: 4, sizes: [32, 64], floatBits: 32, feature: .sse),
+        form("CVTTSS2SI", 0xF3, 0x2C, bytes: 4, sizes: [32, 64], floatBits: 32, feature: .sse),
+        form("CVTSD2SI", 0xF2, 0x2D, bytes: 8, sizes: [32, 64], floatBits: 64),
+        form("CVTTSD2SI", 0xF2, 0x2C, bytes: 8, sizes: [32, 64], floatBits: 64),
+    ]
 }
