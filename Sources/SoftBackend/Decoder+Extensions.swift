@@ -8,6 +8,8 @@ extension Decoder {
     func selectExtension(_ instruction: Encoding, _ i: inout InstructionRecord) {
         let (operation, needed) = Self.extensionOperation(instruction.mnemonic)
         guard let operation, extensions.contains(needed) else { return }
+        // POPCNT, LZCNT and TZCNT have encodings with VEX too, which only one coprocessor ever had.
+        guard instruction.isLegacy || !Self.isLegacyOnly(operation) else { return }
         i.operation = operation
     }
 
@@ -37,6 +39,13 @@ extension Decoder {
         case ZYDIS_MNEMONIC_WRFSBASE: (.wrfsbase, .fsgsbase)
         case ZYDIS_MNEMONIC_WRGSBASE: (.wrgsbase, .fsgsbase)
         default: (nil, [])
+        }
+    }
+
+    private static func isLegacyOnly(_ operation: Operation) -> Bool {
+        switch operation {
+        case .popcnt, .lzcnt, .tzcnt: true
+        default: false
         }
     }
 }

@@ -46,6 +46,7 @@ extension CaseGenerator {
             let register: Int
             switch reg {
             case .digit(let digit): register = Int(digit)
+            case .ignored: register = below(8)
             case .segment: register = chooseSegmentRegister()
             case .operand:
                 register = chooseRegister()

@@ -38,7 +38,11 @@ struct InstructionForm: Sendable {
         /// An address as wide as addresses are, no ModRM.
         case moffs
     }
-    enum Reg: Sendable, Equatable { case operand, digit(UInt8), segment }
+    enum Reg: Sendable, Equatable {
+        case operand, digit(UInt8), segment
+        /// Any value does the same.
+        case ignored
+    }
     enum RM: Sendable { case either, register, memory }
     enum Immediate: Sendable {
         case none, byte, signedByte, z, v, word, enter, rel8, relZ, farPointer, shiftCount, bitOffset

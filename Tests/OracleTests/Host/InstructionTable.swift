@@ -56,6 +56,8 @@ enum InstructionTable {
         test(0xA9, v, .none, .z)
         test(0xF6, [8], .modRM(.digit(0), .either), .byte)
         test(0xF7, v, .modRM(.digit(0), .either), .z)
+        test(0xF6, [8], .modRM(.digit(1), .either), .byte)
+        test(0xF7, v, .modRM(.digit(1), .either), .z)
         return forms
     }()
 
@@ -200,7 +202,6 @@ enum InstructionTable {
             form("CMPXCHG", [0x0F, 0xB0], [8], either, kind: .compareExchange, lock: true),
             form("CMPXCHG", [0x0F, 0xB1], v, either, kind: .compareExchange, lock: true),
             form("LEA", [0x8D], v, memory, kind: .load),
-            form("NOP", [0x0F, 0x1F], v, .modRM(.digit(0), .either), kind: .load),
             InstructionForm(
                 mnemonic: "CMPXCHG8B", opcode: [0x0F, 0xC7], sizes: [64], shape: .modRM(.digit(1), .memory),
                 kind: .compareExchange8, takesLock: true),
@@ -208,7 +209,12 @@ enum InstructionTable {
                 mnemonic: "CMPXCHG16B", opcode: [0x0F, 0xC7], sizes: [128], modes: [.bits64],
                 shape: .modRM(.digit(1), .memory), kind: .compareExchange16, takesLock: true, feature: .cmpxchg16b),
             form("XLAT", [0xD7], [8], .none, kind: .translate),
-        ] + [("CBW", 16), ("CWDE", 32), ("CDQE", 64)].map { form($0.0, [0x98], [$0.1], .none) }
+        ]
+            + [0x18, 0x19, 0x1C, 0x1D, 0x1E, 0x1F].map {
+                form("NOP", [0x0F, $0], v, .modRM(.ignored, .either), kind: .load)
+            }
+            + [form("NOP", [0x0F, 0x0D], v, .modRM(.ignored, .memory), kind: .load)]
+            + [("CBW", 16), ("CWDE", 32), ("CDQE", 64)].map { form($0.0, [0x98], [$0.1], .none) }
             + [("CWD", 16), ("CDQ", 32), ("CQO", 64)].map { form($0.0, [0x99], [$0.1], .none) }
     }()
 
@@ -222,7 +228,7 @@ enum InstructionTable {
             InstructionForm(
                 mnemonic: "CMOV" + name, opcode: [0x0F, 0x40 + code], sizes: v, shape: .modRM(.operand, .either)),
             InstructionForm(
-                mnemonic: "SET" + name, opcode: [0x0F, 0x90 + code], sizes: [8], shape: .modRM(.digit(0), .either)),
+                mnemonic: "SET" + name, opcode: [0x0F, 0x90 + code], sizes: [8], shape: .modRM(.ignored, .either)),
             InstructionForm(
                 mnemonic: "J" + name, opcode: [0x70 + code], sizes: v, immediate: .rel8, kind: .jump, defaults64: true),
             InstructionForm(
@@ -247,6 +253,7 @@ enum InstructionTable {
             form("POP", [0x58], v, .pop, .opcodeRegister), form("POP", [0x8F], v, .pop, .modRM(.digit(0), .either)),
             form("PUSH", [0x06], v, .pushSegment, modes: legacy), form("PUSH", [0x0E], v, .pushSegment, modes: legacy),
             form("PUSH", [0x16], v, .pushSegment, modes: legacy), form("PUSH", [0x1E], v, .pushSegment, modes: legacy),
+            form("PUSH", [0x0F, 0xA0], v, .pushSegment), form("PUSH", [0x0F, 0xA8], v, .pushSegment),
             form("POP", [0x07], v, .popSegment, modes: legacy), form("POP", [0x17], v, .popSegment, modes: legacy),
             form("POP", [0x1F], v, .popSegment, modes: legacy),
             form("PUSHA", [0x60], [16], .pushAll, modes: legacy), form("PUSHAD", [0x60], [32], .pushAll, modes: legacy),
