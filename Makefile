@@ -3,9 +3,11 @@
 SHELL := /bin/bash
 FLAGS := -c release -Xswiftc -enable-testing
 TRACECTL := $(shell pwd)/.build/release/tracectl
+HOURS ?= 1
+SEED ?= $(shell date +%s)
 COMPLETIONS ?= $(HOME)/.local/share/bash-completion/completions
 
-.PHONY: build deps demo test soak bench format lint clean install install-completions
+.PHONY: build deps demo test soak oracle bench format lint clean install install-completions
 
 PREFIX ?= /usr/local
 
@@ -24,6 +26,10 @@ test: ## all tests; the last lines are the skips by name and the counts
 
 soak: ## the long runs; durations: ORACLE_SECONDS KILL_ROUNDS CLIENT_KILL_ROUNDS QEMU_KILL_ROUNDS FLIP_ROUNDS FUZZ_RUNS
 	Scripts/soak.sh
+
+oracle: ## random instructions against the host's processor for HOURS (1); prints a seed with each failure
+	EXIT_TRACER_ORACLE_SECONDS=$$(awk 'BEGIN { print $(HOURS) * 3600 }') EXIT_TRACER_ORACLE_SEED=$(SEED) \
+		Scripts/test.sh --filter HostOracleTests
 
 bench: ## the figures of Benchmarks/README.md, as ratios measured side by side
 	Scripts/bench.sh

@@ -85,8 +85,8 @@ static uint8_t resume_fpu[HOST_FPU_BYTES];
 static const int register_order[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
                                        REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
 
-/// Puts an FXSAVE image into the frame. What its XSAVE header calls initial would be reset instead of loaded: bits 0 and
-/// 1 of XSTATE_BV are x87 and SSE (SDM vol. 1, 13.4.2).
+/// Puts an FXSAVE image into the frame. What its XSAVE header calls initial would be reset instead of loaded: bits 0
+/// and 1 of XSTATE_BV are x87 and SSE (SDM vol. 1, 13.4.2).
 static void load_fpu(ucontext_t *context, const uint8_t *image) {
     uint8_t *frame = (uint8_t *)context->uc_mcontext.fpregs;
     const uint32_t mask_offset = 28, software_offset = 464, header_offset = 512, xstate_magic = 0x46505853;

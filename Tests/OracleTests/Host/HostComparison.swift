@@ -20,9 +20,8 @@ final class HostComparison {
     let guest: GuestOracle
     let features: OfferedFeatures
 
-    init(host: HostOracle) throws {
+    init(host: HostOracle, backend: any Backend = SoftBackend(model: HostOracle.model)) throws {
         self.host = host
-        let backend = SoftBackend(model: HostOracle.model)
         guest = try GuestOracle(backend)
         features = OfferedFeatures(backend)
     }

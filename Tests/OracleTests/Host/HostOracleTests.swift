@@ -36,7 +36,7 @@ enum OracleSettings {
                 try comparison.run(
                     row, forms, seed: OracleSettings.seed, cases: OracleSettings.casesPerRow))
         }
-        report(results)
+        try report(results, comparison)
         if OracleSettings.row == nil { try CoverageDocument.checkOrWrite(results) }
     }
 
@@ -45,20 +45,23 @@ enum OracleSettings {
         let comparison = try HostComparison(host: #require(HostOracle()))
         let end = Date().addingTimeInterval(OracleSettings.soakSeconds)
         var seed = OracleSettings.seed, cases = 0, choices = 0, strays = 0
+        var casesOf: [HostRow: Int] = [:]
         while Date() < end {
             seed &+= 1
             var results: [HostRowResult] = []
             for (row, forms) in comparison.rows where Date() < end {
-                results.append(try comparison.run(row, forms, seed: seed, cases: OracleSettings.casesPerRow))
+                let result = try comparison.run(row, forms, seed: seed, cases: OracleSettings.casesPerRow)
+                casesOf[row, default: 0] += result.cases / forms.count
+                results.append(result)
             }
             cases += results.reduce(0) { $0 + $1.cases }
             choices += results.reduce(0) { $0 + $1.choices }
             strays += results.reduce(0) { $0 + $1.strays }
-            report(results.filter { $0.differing > 0 })
+            if results.contains(where: { $0.differing > 0 }) { try report(results, comparison) }
         }
         print(
-            "host oracle soak: \(cases) cases up to seed \(seed), \(choices) choices of the processor, "
-                + "\(strays) strays run again")
+            "host oracle soak: \(cases) cases up to seed \(seed), at least \(casesOf.values.min() ?? 0) for each of "
+                + "\(casesOf.count) rows' encodings, \(choices) choices of the processor, \(strays) strays run again")
     }
 
     @Test func `an instruction that CPUID does not offer raises #UD, or is the older one`() throws {
@@ -97,11 +100,13 @@ enum OracleSettings {
         }
     }
 
-    private func report(_ results: [HostRowResult]) {
+    private func report(_ results: [HostRowResult], _ comparison: HostComparison) throws {
         let differing = results.filter { $0.differing > 0 }
         for result in differing {
-            let first = result.failures.first.map { shortest(result.failures, $0).description } ?? ""
-            Issue.record("\(result.row.mnemonic): \(result.differing) of \(result.cases) cases differ\n\(first)")
+            let first = try result.failures.first.map {
+                try comparison.smallest(shortest(result.failures, $0)).description
+            }
+            Issue.record("\(result.row.mnemonic): \(result.differing) of \(result.cases) cases differ\n\(first ?? "")")
         }
         print(
             "host oracle: \(results.count) rows, \(results.reduce(0) { $0 + $1.cases }) cases, "

@@ -180,6 +180,29 @@ import Testing
         #expect(!together.leftSlot(0, single))
     }
 
+    // MARK: - Failures
+
+    @Test func `a failure is made plain, and still is one`() throws {
+        let wrong = SoftBackend(model: HostOracle.model, fault: .adcCarry)
+        let comparison = try HostComparison(host: #require(HostOracle()), backend: wrong)
+        let (row, forms) = try #require(comparison.rows.first { $0.row.mnemonic == "ADC" && $0.row.size == 64 })
+        let result = try comparison.run(row, forms, seed: 1, cases: 512)
+        #expect(result.differing > 0 && result.differing < 512)
+        let failure = try #require(result.failures.first)
+        let small = try comparison.smallest(failure)
+        #expect(Set(small.differences.map(\.field)) == Set(failure.differences.map(\.field)))
+        #expect(small.test.code == failure.test.code)
+        let again = try #require(try comparison.alone(small.test, slot: Window.slot(of: small.test)))
+        #expect(!again.differences(small.test).isEmpty)
+        func size(_ test: OracleCase) -> Int {
+            (0..<16).count { test.state.gprs[$0] != 0 } + test.patches.reduce(0) { $0 + $1.bytes.count { $0 != 0 } }
+        }
+        #expect(size(small.test) < size(failure.test))
+        // What is not wrong stays as it is.
+        let right = try HostComparison(host: comparison.host)
+        #expect(try right.smallest(failure).test.state.gprs[15] == failure.test.state.gprs[15])
+    }
+
     private static func pair(host: UInt32?, guest: UInt32?) -> OraclePair {
         var pair = OraclePair(host: OracleOutcome(), guest: OracleOutcome())
         (pair.host.vector, pair.guest.vector) = (host, guest)
