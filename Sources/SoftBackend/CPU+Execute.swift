@@ -206,6 +206,7 @@ extension CPU {
         case .bound: try bound(i)
 
         case .vector: try vector(i)
+        case .mmx: try mmx(i)
         case .movbe: try movbe(i)
         case .popcnt, .lzcnt, .tzcnt: try countBits(i)
         case .adcx, .adox: try addCarrying(i)
@@ -230,6 +231,7 @@ extension CPU {
         case .ins: try ins(i)
         case .outs: try outs(i)
 
+        case .emms: try emms(i)
         case .rdfsbase: try moveSegmentBase(i, .fs, isWrite: false)
         case .rdgsbase: try moveSegmentBase(i, .gs, isWrite: false)
         case .wrfsbase: try moveSegmentBase(i, .fs, isWrite: true)

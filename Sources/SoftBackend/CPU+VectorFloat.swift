@@ -196,7 +196,7 @@ extension CPU {
     /// would show are not looked for.
     ///
     /// - Throws: #XM, or #UD where the system does not want it (SDM vol. 1, section 11.5.1), if any is not masked.
-    private mutating func finish(_ environment: FloatEnvironment) throws(Interruption) {
+    mutating func finish(_ environment: FloatEnvironment) throws(Interruption) {
         let early = environment.exceptions & FloatException.preComputation
         let seen = early & ~environment.masks != 0 ? early : environment.exceptions
         fpu.mxcsr |= seen
@@ -236,7 +236,7 @@ extension FloatEnvironment {
         return isTrue != (predicate & 4 != 0)
     }
 
-    fileprivate mutating func doubleword<F: FloatFormat>(
+    mutating func doubleword<F: FloatFormat>(
         _ a: F.Bits, truncating: Bool, _ format: F.Type
     ) -> UInt32 {
         integer(a, bits: 32, truncating: truncating, F.self).map { UInt32(truncatingIfNeeded: $0) } ?? 0x8000_0000

@@ -52,8 +52,8 @@ extension CPU {
         }
     }
 
-    /// MASKMOVDQU: the bytes whose mask has its highest bit set.
-    private mutating func storeMasked(
+    /// MASKMOVDQU, and MASKMOVQ with a mask of eight bytes: the bytes whose mask has its highest bit set.
+    mutating func storeMasked(
         _ i: borrowing DecodedInstruction, _ value: Vector128, mask: Vector128
     ) throws(Interruption) {
         let chosen = mask.signs(lanes: 16)
@@ -72,7 +72,7 @@ extension CPU {
 
 extension Vector128 {
     /// The highest bits of 2, 4 or 16 lanes, the lowest lane's first.
-    @inline(__always) fileprivate func signs(lanes: Int) -> UInt32 {
+    @inline(__always) func signs(lanes: Int) -> UInt32 {
         var result: UInt32 = 0
         let stride = 16 / lanes
         for lane in 0..<lanes { result |= UInt32(bytes[lane * stride + stride - 1] >> 7) << UInt32(lane) }

@@ -179,8 +179,8 @@ enum Operation: UInt16 {
     case andn, bextr, blsi, blsmsk, blsr, bzhi, mulx, pdep, pext, rorx, sarx, shlx, shrx
     case rdfsbase, rdgsbase, wrfsbase, wrgsbase
 
-    // CPU+Vector.swift
-    case vector
+    // CPU+Vector.swift, CPU+MMX.swift
+    case vector, mmx, emms
 
     // CPU+String.swift
     case movs, cmps, stos, lods, scas

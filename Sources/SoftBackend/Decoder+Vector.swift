@@ -6,15 +6,19 @@ import NVMM
 extension Decoder {
     /// Sets operation and vector operation; what is not offered stays invalid.
     func selectVector(_ instruction: Encoding, _ i: inout InstructionRecord) {
-        guard instruction.isLegacy, instruction.opcodeMap != ZYDIS_OPCODE_MAP_DEFAULT, !instruction.usesMMX
-        else { return }
+        guard instruction.isLegacy, instruction.opcodeMap != ZYDIS_OPCODE_MAP_DEFAULT else { return }
+        // The last two also where the operand is in memory.
+        switch instruction.mnemonic {
+        case ZYDIS_MNEMONIC_EMMS, ZYDIS_MNEMONIC_CVTPI2PS, ZYDIS_MNEMONIC_CVTPI2PD: return selectMMX(instruction, &i)
+        default: if instruction.usesMMX { return selectMMX(instruction, &i) }
+        }
         let (operation, needed) = Self.vectorOperation(instruction)
         guard operation != .none, extensions.contains(needed) else { return }
         i.operation = .vector
         i.vector = operation
     }
 
-    private static func vectorOperation(_ instruction: Encoding) -> (VectorOperation, InstructionExtensions) {
+    static func vectorOperation(_ instruction: Encoding) -> (VectorOperation, InstructionExtensions) {
         let move = vectorMove(instruction)
         if move.0 != .none { return move }
         let shuffle = vectorShuffle(instruction)

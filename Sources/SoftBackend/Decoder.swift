@@ -186,7 +186,9 @@ struct Decoder {
             }
             if index == 1, Self.hasPowerOfTwoWidth(operand.size) { result.width1 = Self.log2(bytes) }
         }
-        let hidesMemory = first == nil || instruction.mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU
+        let hidesMemory =
+            first == nil || instruction.mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU
+            || instruction.mnemonic == ZYDIS_MNEMONIC_MASKMOVQ
         if hidesMemory { setHiddenSegment(operands, &result) }
         switch (first, second) {
         case (nil, _): result.form = .none

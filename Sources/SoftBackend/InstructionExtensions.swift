@@ -13,6 +13,7 @@ struct InstructionExtensions: OptionSet {
     static let bmi2 = Self(rawValue: 1 << 4)
     static let adx = Self(rawValue: 1 << 5)
     static let fsgsbase = Self(rawValue: 1 << 6)
+    static let mmx = Self(rawValue: 1 << 9)
     static let sse = Self(rawValue: 1 << 7)
     static let sse2 = Self(rawValue: 1 << 8)
 
@@ -29,6 +30,7 @@ struct InstructionExtensions: OptionSet {
         if bit(7, \.ebx, 3) { offered.insert(.bmi1) }
         if bit(7, \.ebx, 8) { offered.insert(.bmi2) }
         if bit(7, \.ebx, 19) { offered.insert(.adx) }
+        if bit(1, \.edx, 23) { offered.insert(.mmx) }
         if bit(1, \.edx, 25) { offered.insert(.sse) }
         if bit(1, \.edx, 26) { offered.insert(.sse2) }
         if bit(7, \.ebx, 0) { offered.insert(.fsgsbase) }

@@ -29,6 +29,7 @@ struct ProcessorException: Equatable {
     static func stackFault(_ errorCode: UInt32) -> Self { Self(vector: 12, errorCode: errorCode) }
     static func generalProtection(_ errorCode: UInt32) -> Self { Self(vector: 13, errorCode: errorCode) }
     static func pageFault(_ errorCode: UInt32) -> Self { Self(vector: 14, errorCode: errorCode) }
+    static let floatingPointError = ProcessorException(vector: 16)
     static let simdFloatingPoint = ProcessorException(vector: 19)
     static let alignmentCheck = ProcessorException(vector: 17, errorCode: 0)
 }

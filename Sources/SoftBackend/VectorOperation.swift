@@ -15,6 +15,9 @@ enum VectorOperation: UInt8 {
     case movmskps, movmskpd, pmovmskb
     case pinsrw, pextrw, maskmovdqu
 
+    // With an MMX register: CPU+MMX.swift
+    case movq2dq, movdq2q, cvtpi2ps, cvtpi2pd, cvtps2pi, cvttps2pi, cvtpd2pi, cvttpd2pi
+
     // Bits and whole registers: VectorArithmetic.swift
     case pand, pandn, por, pxor  // (ANDPS ANDNPS ORPS XORPS and their PD)
 

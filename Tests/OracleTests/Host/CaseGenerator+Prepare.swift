@@ -103,7 +103,20 @@ extension CaseGenerator {
             test.state.fpu.xmm[index] = bytes
         }
         if let target { patch(target, Array(lanes(&self).prefix(memoryBytes))) }
-        guard form.mnemonic == "MASKMOVDQU" else { return }
+        for index in 0..<8 {
+            var bytes = lanes(&self)
+            if chance(30) { bytes = [UInt8(below(70))] + [UInt8](repeating: 0, count: 15) }
+            bytes.replaceSubrange(10..<16, with: repeatElement(0, count: 6))
+            test.state.fpu.x87[index] = SIMD16(bytes)
+        }
+        test.state.fpu.tagByte = UInt8(below(256))
+        test.state.fpu.statusWord = UInt16(below(8)) << 11
+        // Whether the x87 state has changed when memory or a result faults, or a conversion has no MMX register, is the
+        // processor's choice.
+        if hasMemoryOperand || floatBits > 0 || form.mnemonic == "MASKMOVQ" {
+            (test.state.fpu.tagByte, test.state.fpu.statusWord) = (0xFF, 0)
+        }
+        guard form.mnemonic.hasPrefix("MASKMOV") else { return }
         // Which bytes are stored before one that cannot be is the processor's choice.
         let offset = 0x400 + below(0xF00)
         if mode != .bits64 {

@@ -33,10 +33,10 @@ import SoftBackend
 
     /// The model with the most instructions, under the host's vendor, which decides where processors differ and may.
     static var model: ProcessorModel {
-        // No model offers SSE and SSE2 before it has all of them.
+        // No model offers MMX, SSE and SSE2 before it has all of them.
         let table = SoftBackend(model: .baseV2.ofVendor(vendor)).cpuidTable.map { entry in
             var entry = entry
-            if entry.leaf == 1 { entry.registers.edx |= 1 << 25 | 1 << 26 }
+            if entry.leaf == 1 { entry.registers.edx |= 1 << 23 | 1 << 25 | 1 << 26 }
             return entry
         }
         return .presenting(table, name: "base-v2 with vectors", setsAuxiliaryByShifts: false)

@@ -88,7 +88,7 @@ struct VEX: Sendable, Equatable {
 
 /// Optional instructions, by the CPUID bit that offers them.
 enum CPUFeature: Sendable, CaseIterable {
-    case lahf64, popcnt, lzcnt, bmi1, bmi2, adx, movbe, cmpxchg16b, sse, sse2
+    case lahf64, popcnt, lzcnt, bmi1, bmi2, adx, movbe, cmpxchg16b, mmx, sse, sse2
 
     /// Leaf, register (0 EAX ... 3 EDX), bit.
     var place: (leaf: UInt32, register: Int, bit: Int) {
@@ -101,6 +101,7 @@ enum CPUFeature: Sendable, CaseIterable {
         case .adx: (7, 1, 19)
         case .movbe: (1, 2, 22)
         case .cmpxchg16b: (1, 2, 13)
+        case .mmx: (1, 3, 23)
         case .sse: (1, 3, 25)
         case .sse2: (1, 3, 26)
         }

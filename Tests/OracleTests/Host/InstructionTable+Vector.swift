@@ -1,16 +1,16 @@
 // Instructions on XMM registers, by encoding: SDM vol. 2, under each mnemonic.
 
 extension InstructionTable {
-    private static let either = InstructionForm.Shape.modRM(.operand, .either)
-    private static let memory = InstructionForm.Shape.modRM(.operand, .memory)
-    private static let register = InstructionForm.Shape.modRM(.operand, .register)
+    static let vectorEither = InstructionForm.Shape.modRM(.operand, .either)
+    static let vectorMemory = InstructionForm.Shape.modRM(.operand, .memory)
+    static let vectorRegister = InstructionForm.Shape.modRM(.operand, .register)
 
     /// - Parameters:
     ///   - prefix: the mandatory one, 66, F2 or F3.
     ///   - bytes: that the memory operand has.
     ///   - floatBits: of the numbers, 0 for integers.
-    private static func form(
-        _ name: String, _ prefix: UInt8?, _ opcode: UInt8, _ shape: InstructionForm.Shape = either,
+    static func form(
+        _ name: String, _ prefix: UInt8?, _ opcode: UInt8, _ shape: InstructionForm.Shape = vectorEither,
         bytes: Int = 16, isAligned: Bool = true, sizes: [Int] = [128], immediate: InstructionForm.Immediate = .none,
         floatBits: Int = 0, feature: CPUFeature = .sse2
     ) -> InstructionForm {
@@ -27,8 +27,8 @@ extension InstructionTable {
         form("MOVAPS", nil, 0x28, feature: .sse), form("MOVAPS", nil, 0x29, feature: .sse),
         form("MOVAPD", 0x66, 0x28), form("MOVAPD", 0x66, 0x29),
         form("MOVDQA", 0x66, 0x6F), form("MOVDQA", 0x66, 0x7F),
-        form("MOVNTPS", nil, 0x2B, memory, feature: .sse), form("MOVNTPD", 0x66, 0x2B, memory),
-        form("MOVNTDQ", 0x66, 0xE7, memory),
+        form("MOVNTPS", nil, 0x2B, vectorMemory, feature: .sse), form("MOVNTPD", 0x66, 0x2B, vectorMemory),
+        form("MOVNTDQ", 0x66, 0xE7, vectorMemory),
         form("MOVUPS", nil, 0x10, isAligned: false, feature: .sse),
         form("MOVUPS", nil, 0x11, isAligned: false, feature: .sse),
         form("MOVUPD", 0x66, 0x10, isAligned: false), form("MOVUPD", 0x66, 0x11, isAligned: false),
@@ -37,17 +37,18 @@ extension InstructionTable {
         form("MOVSD", 0xF2, 0x10, bytes: 8), form("MOVSD", 0xF2, 0x11, bytes: 8),
         form("MOVQ", 0xF3, 0x7E, bytes: 8), form("MOVQ", 0x66, 0xD6, bytes: 8),
         form("MOVD", 0x66, 0x6E, bytes: 4, sizes: [32, 64]), form("MOVD", 0x66, 0x7E, bytes: 4, sizes: [32, 64]),
-        form("MOVNTI", nil, 0xC3, memory, bytes: 4, sizes: [32, 64]),
-        form("MOVLPS", nil, 0x12, memory, bytes: 8, feature: .sse),
-        form("MOVLPS", nil, 0x13, memory, bytes: 8, feature: .sse),
-        form("MOVLPD", 0x66, 0x12, memory, bytes: 8), form("MOVLPD", 0x66, 0x13, memory, bytes: 8),
-        form("MOVHPS", nil, 0x16, memory, bytes: 8, feature: .sse),
-        form("MOVHPS", nil, 0x17, memory, bytes: 8, feature: .sse),
-        form("MOVHPD", 0x66, 0x16, memory, bytes: 8), form("MOVHPD", 0x66, 0x17, memory, bytes: 8),
-        form("MOVHLPS", nil, 0x12, register, feature: .sse), form("MOVLHPS", nil, 0x16, register, feature: .sse),
-        form("MOVMSKPS", nil, 0x50, register, feature: .sse), form("MOVMSKPD", 0x66, 0x50, register),
-        form("PMOVMSKB", 0x66, 0xD7, register), form("PINSRW", 0x66, 0xC4, bytes: 2, immediate: .byte),
-        form("PEXTRW", 0x66, 0xC5, register, immediate: .byte), form("MASKMOVDQU", 0x66, 0xF7, register),
+        form("MOVNTI", nil, 0xC3, vectorMemory, bytes: 4, sizes: [32, 64]),
+        form("MOVLPS", nil, 0x12, vectorMemory, bytes: 8, feature: .sse),
+        form("MOVLPS", nil, 0x13, vectorMemory, bytes: 8, feature: .sse),
+        form("MOVLPD", 0x66, 0x12, vectorMemory, bytes: 8), form("MOVLPD", 0x66, 0x13, vectorMemory, bytes: 8),
+        form("MOVHPS", nil, 0x16, vectorMemory, bytes: 8, feature: .sse),
+        form("MOVHPS", nil, 0x17, vectorMemory, bytes: 8, feature: .sse),
+        form("MOVHPD", 0x66, 0x16, vectorMemory, bytes: 8), form("MOVHPD", 0x66, 0x17, vectorMemory, bytes: 8),
+        form("MOVHLPS", nil, 0x12, vectorRegister, feature: .sse),
+        form("MOVLHPS", nil, 0x16, vectorRegister, feature: .sse),
+        form("MOVMSKPS", nil, 0x50, vectorRegister, feature: .sse), form("MOVMSKPD", 0x66, 0x50, vectorRegister),
+        form("PMOVMSKB", 0x66, 0xD7, vectorRegister), form("PINSRW", 0x66, 0xC4, bytes: 2, immediate: .byte),
+        form("PEXTRW", 0x66, 0xC5, vectorRegister, immediate: .byte), form("MASKMOVDQU", 0x66, 0xF7, vectorRegister),
     ]
 
     private static let vectorIntegers: [InstructionForm] =
