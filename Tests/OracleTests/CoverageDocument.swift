@@ -107,6 +107,10 @@ enum CoverageDocument {
             "some hypervisors give its own address as return address; so are 16-bit near branches in 64-bit mode, in"
                 + " which",
             "SDM and APM differ.", "",
+            "What an instruction does stands here for the largest model under the vendor of the host's processor. MMX,"
+                + " SSE and",
+            "SSE2 are executed where a recording's CPUID offers them; no processor model does before x87 arithmetic is"
+                + " there.", "",
             "## Rules and their tests", "", "| rule | test | file |", "|---|---|---|",
         ]
         lines += NamedRules.all.map { "| \($0.rule) | \($0.test) | \($0.file) |" }

@@ -151,10 +151,11 @@ extension CaseGenerator {
         }
     }
 
-    /// Which is told of an operand that is misaligned and beyond the limit of SS is the processor's choice.
+    /// Which is told of an operand that is misaligned and not there, or beyond the limit, is the processor's choice.
     private mutating func vectorTarget(isAligned: Bool) -> Int {
         let target = chooseTarget(bytes: 16)
-        return chance(isAligned ? 85 : 40) || isAligned && target > 0xFF00 ? target & ~15 : target
+        if isAligned { return chance(85) ? target & ~15 : below(0x1FC0) }
+        return chance(40) ? target & ~15 : target
     }
 
     private mutating func address16(_ linear: UInt64, _ regBits: UInt8) -> [UInt8] {

@@ -1,5 +1,5 @@
-// Instructions on MMX registers, by encoding: SDM vol. 2, under each mnemonic. Those that have a form with XMM registers
-// too are told apart by "mm".
+// Instructions on MMX registers, by encoding: SDM vol. 2, under each mnemonic. Those that have a form with XMM
+// registers too are told apart by "mm".
 
 extension InstructionTable {
     private static func mmx(
