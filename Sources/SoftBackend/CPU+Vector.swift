@@ -18,7 +18,7 @@ extension CPU {
             try moveVector(i)
         case .pand, .pandn, .por, .pxor:
             let source = try vectorSource(i)
-            xmm[Int(i.register0)] = .bits(i.vector, xmm[Int(i.register0)], source)
+            xmm[Int(i.register0 & 15)] = .bits(i.vector, xmm[Int(i.register0 & 15)], source)
         case .paddb, .paddw, .paddd, .paddq, .psubb, .psubw, .psubd, .psubq:
             try combine(i, Vector128.sums)
         case .paddsb, .paddsw, .paddusb, .paddusw, .psubsb, .psubsw, .psubusb, .psubusw:
@@ -31,13 +31,13 @@ extension CPU {
             try combine(i, Vector128.unpacked)
         case .pshufd, .pshufhw, .pshuflw, .shufps, .shufpd:
             let source = try vectorSource(i)
-            xmm[Int(i.register0)] = .shuffled(
-                i.vector, xmm[Int(i.register0)], source, order: UInt8(truncatingIfNeeded: i.immediate))
+            xmm[Int(i.register0 & 15)] = .shuffled(
+                i.vector, xmm[Int(i.register0 & 15)], source, order: UInt8(truncatingIfNeeded: i.immediate))
         case .psllw, .pslld, .psllq, .psrlw, .psrld, .psrlq, .psraw, .psrad:
             let count = i.form == .registerImmediate ? i.immediate & 0xFF : try vectorSource(i).low
-            xmm[Int(i.register0)] = xmm[Int(i.register0)].shifted(i.vector, by: count)
-        case .pslldq: xmm[Int(i.register0)] = xmm[Int(i.register0)].shiftedLeft(bytes: i.immediate & 0xFF)
-        case .psrldq: xmm[Int(i.register0)] = xmm[Int(i.register0)].shiftedRight(bytes: i.immediate & 0xFF)
+            xmm[Int(i.register0 & 15)] = xmm[Int(i.register0 & 15)].shifted(i.vector, by: count)
+        case .pslldq: xmm[Int(i.register0 & 15)] = xmm[Int(i.register0 & 15)].shiftedLeft(bytes: i.immediate & 0xFF)
+        case .psrldq: xmm[Int(i.register0 & 15)] = xmm[Int(i.register0 & 15)].shiftedRight(bytes: i.immediate & 0xFF)
         default: try calculateVector(i)
         }
     }
@@ -46,12 +46,12 @@ extension CPU {
         _ i: borrowing DecodedInstruction, _ body: (VectorOperation, Vector128, Vector128) -> Vector128
     ) throws(Interruption) {
         let source = try vectorSource(i)
-        xmm[Int(i.register0)] = body(i.vector, xmm[Int(i.register0)], source)
+        xmm[Int(i.register0 & 15)] = body(i.vector, xmm[Int(i.register0 & 15)], source)
     }
 
     /// The second operand, all of it: memory must be aligned.
     @inline(__always) mutating func vectorSource(_ i: borrowing DecodedInstruction) throws(Interruption) -> Vector128 {
-        i.flags.contains(.memory) ? try loadVector(i, isAligned: true) : xmm[Int(i.register1)]
+        i.flags.contains(.memory) ? try loadVector(i, isAligned: true) : xmm[Int(i.register1 & 15)]
     }
 
     // MARK: Memory
