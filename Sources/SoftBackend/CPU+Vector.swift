@@ -13,8 +13,7 @@ extension CPU {
         switch i.vector {
         case .none: throw .invalidOpcode
         case .movaps, .movups, .movss, .movsd, .movq, .movdToVector, .movdFromVector, .movnti, .movlps, .movhps,
-            .movlhps,
-            .movhlps, .movmskps, .movmskpd, .pmovmskb, .pinsrw, .pextrw, .maskmovdqu:
+            .movlhps, .movhlps, .movmskps, .movmskpd, .pmovmskb, .pinsrw, .pextrw, .maskmovdqu:
             try moveVector(i)
         case .pand, .pandn, .por, .pxor:
             let source = try vectorSource(i)

@@ -6,8 +6,8 @@ enum VectorOperation: UInt8 {
     case none
 
     // Moves: CPU+VectorMove.swift
-    case movaps  // (MOVAPD MOVDQA MOVNTPS MOVNTPD MOVNTDQ MOVNTDQA)
-    case movups  // (MOVUPD MOVDQU LDDQU)
+    case movaps  // (MOVAPD MOVDQA MOVNTPS MOVNTPD MOVNTDQ)
+    case movups  // (MOVUPD MOVDQU)
     case movss, movsd, movq, movnti
     case movdToVector, movdFromVector  // MOVD, and MOVQ with general registers
     case movlps, movhps  // (MOVLPD MOVHPD)
