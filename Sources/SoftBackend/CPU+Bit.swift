@@ -80,9 +80,7 @@ extension CPU {
     /// The source of BSF and BSR, zero-extended. ZF tells whether it is zero; the destination then stays, as on all
     /// processors (undefined in the SDM, defined in AMD's manual). The other flags are undefined.
     @inline(__always) private mutating func scanned(_ i: borrowing DecodedInstruction) throws(Interruption) -> UInt64? {
-        let value =
-            i.form == .registerRegister
-            ? read(i.register1, width: i.width) : try load(i.segment, effectiveAddress(i), width: i.width)
+        let value = try secondOperand(i, width: i.width)
         status.setLogical(result: value)
         status.mark(undefined: RFLAGS.status & ~RFLAGS.zf)
         noteUndefinedFlags(of: i)

@@ -6,12 +6,11 @@ import NVMM
 extension CPU {
     // MARK: Operands
 
-    /// The operand of ModRM.rm: memory, or the register that is the `place`th of those named.
+    /// The operand of ModRM.rm: memory, or this register.
     @inline(__always) private mutating func source<T: OperandWidth>(
-        _ i: borrowing DecodedInstruction, place: Int
+        _ i: borrowing DecodedInstruction, or register: UInt8
     ) throws(Interruption) -> T {
-        if i.flags.contains(.memory) { return try loadOperand(i) }
-        return read(place == 1 ? i.register1 : place == 2 ? i.register2 : i.register0)
+        i.flags.contains(.memory) ? try loadOperand(i) : read(register)
     }
 
     /// VEX.vvvv where it stands behind ModRM.rm: after a memory operand it is the second register, else the third.
@@ -56,9 +55,7 @@ extension CPU {
 
     @inline(never) mutating func countBits(_ i: borrowing DecodedInstruction) throws(Interruption) {
         let bits = 8 << UInt64(i.width) as UInt64
-        let value: UInt64 =
-            i.form == .registerRegister
-            ? read(i.register1, width: i.width) : try load(i.segment, effectiveAddress(i), width: i.width)
+        let value = try secondOperand(i, width: i.width)
         let count: UInt64 =
             switch i.operation {
             case .popcnt: UInt64(truncatingIfNeeded: value.nonzeroBitCount)
@@ -77,7 +74,7 @@ extension CPU {
         _ i: borrowing DecodedInstruction, _ type: T.Type
     ) throws(Interruption) {
         let byCarry = i.operation == .adcx
-        let source: T = try source(i, place: 1)
+        let source: T = try source(i, or: i.register1)
         let (sum, first) = source.addingReportingOverflow(read(i.register0))
         let (result, second) = sum.addingReportingOverflow((byCarry ? status.carry : status.overflow) ? 1 : 0)
         write(i.register0, result)
@@ -104,12 +101,12 @@ extension CPU {
     ) throws(Interruption) {
         switch i.operation {
         case .andn:
-            let source: T = try source(i, place: 2)
+            let source: T = try source(i, or: i.register2)
             let result = ~read(i.register1, as: T.self) & source
             write(i.register0, result)
             setFlags(i, result, carry: false)
         case .bextr:
-            let source: T = try source(i, place: 1)
+            let source: T = try source(i, or: i.register1)
             let control: T = third(i)
             let start = control & 0xFF, length = control >> 8 & 0xFF
             // Smart shifts: beyond the width all bits are gone.
@@ -117,48 +114,48 @@ extension CPU {
             write(i.register0, result)
             setFlags(i, result, carry: false, undefined: RFLAGS.sf | RFLAGS.pf)
         case .bzhi:
-            let source: T = try source(i, place: 1)
+            let source: T = try source(i, or: i.register1)
             let index = third(i) & 0xFF as T
             let result = source & ~(T.max << index)
             write(i.register0, result)
             setFlags(i, result, carry: index >= T(truncatingIfNeeded: T.bitWidth))
         case .blsi:
-            let source: T = try source(i, place: 1)
+            let source: T = try source(i, or: i.register1)
             write(i.register0, source & (0 &- source))
             setFlags(i, source & (0 &- source), carry: source != 0)
         case .blsmsk:
-            let source: T = try source(i, place: 1)
+            let source: T = try source(i, or: i.register1)
             write(i.register0, source ^ (source &- 1))
             setFlags(i, source ^ (source &- 1), carry: source == 0)
         case .blsr:
-            let source: T = try source(i, place: 1)
+            let source: T = try source(i, or: i.register1)
             write(i.register0, source & (source &- 1))
             setFlags(i, source & (source &- 1), carry: source == 0)
         case .mulx:
-            let source: T = try source(i, place: 2)
+            let source: T = try source(i, or: i.register2)
             let (high, low) = source.multipliedFullWidth(by: read(2))
             write(i.register1, T(truncatingIfNeeded: low))
             write(i.register0, high)
         case .pdep:
-            let mask: T = try source(i, place: 2)
+            let mask: T = try source(i, or: i.register2)
             write(i.register0, read(i.register1, as: T.self).deposited(under: mask))
         case .pext:
-            let mask: T = try source(i, place: 2)
+            let mask: T = try source(i, or: i.register2)
             write(i.register0, read(i.register1, as: T.self).extracted(under: mask))
         case .rorx:
-            let source: T = try source(i, place: 1)
+            let source: T = try source(i, or: i.register1)
             let count = T(truncatingIfNeeded: i.immediate)
             write(i.register0, source &>> count | source &<< (0 &- count))
         case .sarx:
-            let source: T = try source(i, place: 1)
+            let source: T = try source(i, or: i.register1)
             let count: T = third(i) & T(truncatingIfNeeded: T.bitWidth - 1)
             let extended = Int64(bitPattern: source.signExtended) &>> Int64(truncatingIfNeeded: count)
             write(i.register0, T(truncatingIfNeeded: extended))
         case .shlx:
-            let source: T = try source(i, place: 1)
+            let source: T = try source(i, or: i.register1)
             write(i.register0, source &<< third(i))
         default:
-            let source: T = try source(i, place: 1)
+            let source: T = try source(i, or: i.register1)
             write(i.register0, source &>> third(i))
         }
     }

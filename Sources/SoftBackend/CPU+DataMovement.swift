@@ -26,7 +26,7 @@ extension CPU {
     }
 
     /// The second operand, zero-extended.
-    @inline(__always) private mutating func source(
+    @inline(__always) mutating func secondOperand(
         _ i: borrowing DecodedInstruction, width: UInt8
     ) throws(Interruption) -> UInt64 {
         let isRegister = i.form == .registerRegister
@@ -81,14 +81,14 @@ extension CPU {
     }
 
     @inline(never) mutating func movzx(_ i: borrowing DecodedInstruction) throws(Interruption) {
-        let value = try source(i, width: i.width1)
+        let value = try secondOperand(i, width: i.width1)
         write(i.register0, value, width: i.width)
     }
 
     @inline(never) mutating func movsx(_ i: borrowing DecodedInstruction) throws(Interruption) {
         // SDM vol. 2, MOVSXD: a 16-bit register takes a 16-bit operand; of AMD's processors, the half of a 32-bit one.
         let width = model.isIntel ? min(i.width1, i.width) : i.width1
-        let value = try source(i, width: width)
+        let value = try secondOperand(i, width: width)
         let extended: UInt64 =
             switch i.width1 {
             case 0: UInt8(truncatingIfNeeded: value).signExtended

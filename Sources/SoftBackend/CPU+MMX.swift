@@ -83,9 +83,7 @@ extension CPU {
         switch operation {
         case .movq: return try sourceMMX(i)
         case .movdq2q: return xmm[Int(i.register1 & 15)].low
-        case .movdToVector:
-            return i.form == .registerMemory
-                ? try load(i.segment, effectiveAddress(i), width: i.width1) : read(i.register1, width: i.width1)
+        case .movdToVector: return try secondOperand(i, width: i.width1)
         case .pinsrw:
             var target = Vector128(low: readMMX(i.register0))
             let value: UInt16 = i.flags.contains(.memory) ? try loadOperand(i) : read(i.register1)

@@ -41,6 +41,7 @@ extension CPU {
         let budget = min(total, remaining &- UInt64(truncatingIfNeeded: blockStart.distance(to: cursor) &- 1))
         let decoded = code.epoch
         let alone = attention.contains(.singleStep)
+        let flags = status
         let mayBulk = !alone && dr[7] & 0xFF == 0
         var done: UInt64 = 0
         var nextLook: UInt64 = 0x1_0000
@@ -74,6 +75,9 @@ extension CPU {
             }
         } catch {
             extraRetired = done
+            // SDM vol. 2, REP: of CMPS and SCAS a fault restores EFLAGS to what it was before the instruction; AMD's
+            // processors leave the flags of the last iteration.
+            if model.isIntel, case .exception = error { status = flags }
             throw error
         }
         extraRetired = done &- 1
@@ -200,12 +204,6 @@ extension CPU {
 
     // MARK: CMPS and SCAS
 
-    /// SDM vol. 2, REP: with CMPS and SCAS a fault restores EFLAGS to what it was before the instruction; AMD's
-    /// processors leave the flags of the last iteration.
-    private mutating func restoreFlags(_ before: StatusFlags, after interruption: Interruption) {
-        if model.isIntel, case .exception = interruption { status = before }
-    }
-
     /// Whether REPE or REPNE goes on after a comparison.
     @inline(__always) private func mayGoOn(_ i: borrowing DecodedInstruction) -> Bool {
         status.zero != i.flags.contains(.repne)
@@ -227,17 +225,11 @@ extension CPU {
     }
 
     @inline(never) mutating func cmps(_ i: borrowing DecodedInstruction) throws(Interruption) {
-        let before = status
-        do {
-            switch i.width {
-            case 0: try cmps(i, UInt8.self)
-            case 1: try cmps(i, UInt16.self)
-            case 2: try cmps(i, UInt32.self)
-            default: try cmps(i, UInt64.self)
-            }
-        } catch {
-            restoreFlags(before, after: error)
-            throw error
+        switch i.width {
+        case 0: try cmps(i, UInt8.self)
+        case 1: try cmps(i, UInt16.self)
+        case 2: try cmps(i, UInt32.self)
+        default: try cmps(i, UInt64.self)
         }
     }
 
@@ -255,17 +247,11 @@ extension CPU {
     }
 
     @inline(never) mutating func scas(_ i: borrowing DecodedInstruction) throws(Interruption) {
-        let before = status
-        do {
-            switch i.width {
-            case 0: try scas(i, UInt8.self)
-            case 1: try scas(i, UInt16.self)
-            case 2: try scas(i, UInt32.self)
-            default: try scas(i, UInt64.self)
-            }
-        } catch {
-            restoreFlags(before, after: error)
-            throw error
+        switch i.width {
+        case 0: try scas(i, UInt8.self)
+        case 1: try scas(i, UInt16.self)
+        case 2: try scas(i, UInt32.self)
+        default: try scas(i, UInt64.self)
         }
     }
 }

@@ -184,9 +184,7 @@ extension CPU {
     }
 
     private mutating func integerSource(_ i: borrowing DecodedInstruction) throws(Interruption) -> Int64 {
-        let value =
-            i.flags.contains(.memory)
-            ? try load(i.segment, effectiveAddress(i), width: i.width1) : read(i.register1, width: i.width1)
+        let value = try secondOperand(i, width: i.width1)
         return i.width1 == 2 ? Int64(Int32(truncatingIfNeeded: value)) : Int64(bitPattern: value)
     }
 

@@ -26,10 +26,7 @@ extension CPU {
             if isStore { return try storeOperand(i, xmm[first].low) }
             xmm[first] = Vector128(low: isLoad ? try loadOperand(i) : xmm[second].low)
         case .movdToVector:
-            let value =
-                isLoad
-                ? try load(i.segment, effectiveAddress(i), width: i.width1) : read(i.register1, width: i.width1)
-            xmm[first] = Vector128(low: value)
+            xmm[first] = Vector128(low: try secondOperand(i, width: i.width1))
         case .movdFromVector:
             if isStore { return try store(i.segment, effectiveAddress(i), xmm[first].low, width: i.width) }
             write(i.register0, xmm[second].low, width: i.width)

@@ -123,30 +123,23 @@ extension Vector128 {
 
     // MARK: Narrowing
 
-    /// The lanes of `a`, then those of `b`, at half of their width, at the ends of the range where they are beyond it.
     @inline(never) static func packed(_ operation: VectorOperation, _ a: Self, _ b: Self) -> Self {
         switch operation {
-        case .packsswb:
-            var result = SIMD16<Int8>()
-            for index in 0..<8 {
-                result[index] = Int8(clamping: a.signedHalves[index])
-                result[index + 8] = Int8(clamping: b.signedHalves[index])
-            }
-            return Self(result)
-        case .packuswb:
-            var result = SIMD16<UInt8>()
-            for index in 0..<8 {
-                result[index] = UInt8(clamping: a.signedHalves[index])
-                result[index + 8] = UInt8(clamping: b.signedHalves[index])
-            }
-            return Self(result)
-        default:
-            var result = SIMD8<Int16>()
-            for index in 0..<4 {
-                result[index] = Int16(clamping: a.signedDoubles[index])
-                result[index + 4] = Int16(clamping: b.signedDoubles[index])
-            }
-            return Self(result)
+        case .packsswb: Self(narrowed(a.signedHalves, b.signedHalves, to: SIMD16<Int8>.self))
+        case .packuswb: Self(narrowed(a.signedHalves, b.signedHalves, to: SIMD16<UInt8>.self))
+        default: Self(narrowed(a.signedDoubles, b.signedDoubles, to: SIMD8<Int16>.self))
         }
+    }
+
+    /// The lanes of `a`, then those of `b`, at half of their width, at the ends of the range where they are beyond it.
+    @inline(__always) private static func narrowed<Wide: SIMD, Narrow: SIMD>(
+        _ a: Wide, _ b: Wide, to: Narrow.Type
+    ) -> Narrow where Wide.Scalar: FixedWidthInteger, Narrow.Scalar: FixedWidthInteger {
+        var result = Narrow()
+        for index in a.indices {
+            result[index] = Narrow.Scalar(clamping: a[index])
+            result[index + a.scalarCount] = Narrow.Scalar(clamping: b[index])
+        }
+        return result
     }
 }

@@ -121,8 +121,7 @@ extension OfferedEncoding {
         for (encoding, mnemonics) in all.sorted(by: { "\($0.key)" < "\($1.key)" }) {
             let code = "\(encoding)".split(separator: " /")[0]
             let isLeftOut =
-                Self.leftOut.contains { mnemonics.isSubset(of: $0.mnemonics) }
-                || Self.leftOutEncodings.contains { $0.encodings.contains(String(code)) }
+                Self.leftOutEncodings.contains { $0.encodings.contains(String(code)) }
                 || mnemonics.allSatisfy { name in Self.leftOut.contains { $0.mnemonics.contains(name) } }
             #expect(
                 isLeftOut || encoding.isCovered(by: InstructionTable.forms),
