@@ -9,6 +9,11 @@ import NVMM
 import Synchronization
 
 extension CPU {
+    /// LFENCE, SFENCE and MFENCE: without others at the same time everything is in order anyway.
+    func fence() {
+        if isConcurrent { atomicMemoryFence(ordering: .sequentiallyConsistent) }
+    }
+
     /// Looks at what the other VCPUs and the client did.
     ///
     /// - Returns: whether the run has to come out of the machine's gate.

@@ -232,6 +232,7 @@ extension CPU {
         case .outs: try outs(i)
 
         case .emms: try emms(i)
+        case .fence: fence()
         case .rdfsbase: try moveSegmentBase(i, .fs, isWrite: false)
         case .rdgsbase: try moveSegmentBase(i, .gs, isWrite: false)
         case .wrfsbase: try moveSegmentBase(i, .fs, isWrite: true)
@@ -295,6 +296,7 @@ extension CPU {
         case .xgetbv: try xgetbv(i)
         case .xsetbv: try xsetbv(i)
 
+        case .x87: try executeX87(i)
         case .fxsave: try fxsave(i)
         case .fxrstor: try fxrstor(i)
         case .fninit: try fninit(i)

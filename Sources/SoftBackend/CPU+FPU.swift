@@ -1,10 +1,10 @@
-// The floating-point state as a whole: saved, restored, initialised. Arithmetic is not offered by this model.
+// The floating-point state as a whole: saved, restored, initialised; and the control words.
 
 import NVMM
 
 extension CPU {
     /// x87 instructions that are there: #NM where the kernel wants to know (SDM vol. 3, table 2-2).
-    private func checkFPU() throws(Interruption) {
+    func checkFPU() throws(Interruption) {
         if cr0 & (CR0.em | CR0.ts) != 0 { throw .exception(.deviceNotAvailable) }
     }
 
@@ -14,15 +14,17 @@ extension CPU {
         if cr0 & CR0.ts != 0 { throw .exception(.deviceNotAvailable) }
     }
 
-    /// The state as FXSAVE has it. XMM registers are kept apart, where they are reached by number.
+    /// The state as FXSAVE has it, ST0 first. Registers are kept apart, where they are reached by number.
     var fxsaveArea: FXSaveArea {
         get {
             var image = fpu
+            for index in 0..<8 { image.x87[index] = x87[(stackTop + index) & 7].bytes }
             for index in 0..<16 { image.xmm[index] = xmm[index].bytes }
             return image
         }
         set {
             fpu = newValue
+            for index in 0..<8 { x87[(stackTop + index) & 7] = Vector128(newValue.x87[index]) }
             for index in 0..<16 { xmm[index] = Vector128(newValue.xmm[index]) }
         }
     }
@@ -69,10 +71,17 @@ extension CPU {
         image.mxcsrMask = fpu.mxcsrMask
         image.zero = fpu.zero
         fxsaveArea = image
+        setControlWord(image.controlWord)
+        updateErrorSummary()
     }
 
     mutating func fninit(_ i: borrowing DecodedInstruction) throws(Interruption) {
         try checkFPU()
+        initialiseX87()
+    }
+
+    /// SDM vol. 2, FINIT. Numbers in the registers stay.
+    mutating func initialiseX87() {
         fpu.controlWord = 0x37F
         fpu.statusWord = 0
         fpu.tagByte = 0
@@ -81,14 +90,18 @@ extension CPU {
         fpu.dataPointer = 0
     }
 
+    /// Reserved bits have one value each: SDM vol. 1, figure 8-6.
+    mutating func setControlWord(_ value: UInt16) { fpu.controlWord = value & 0x1F3F | 0x40 }
+
     mutating func fnstcw(_ i: borrowing DecodedInstruction) throws(Interruption) {
         try checkFPU()
         try storeOperand(i, fpu.controlWord)
     }
 
     mutating func fldcw(_ i: borrowing DecodedInstruction) throws(Interruption) {
-        try checkFPU()
-        fpu.controlWord = try loadOperand(i, as: UInt16.self)
+        try checkX87()
+        setControlWord(try loadOperand(i))
+        updateErrorSummary()
     }
 
     mutating func fnstsw(_ i: borrowing DecodedInstruction) throws(Interruption) {
@@ -103,6 +116,7 @@ extension CPU {
 
     mutating func fwait(_ i: borrowing DecodedInstruction) throws(Interruption) {
         if cr0 & CR0.mp != 0, cr0 & CR0.ts != 0 { throw .exception(.deviceNotAvailable) }
+        try checkPendingX87()
     }
 
     mutating func ldmxcsr(_ i: borrowing DecodedInstruction) throws(Interruption) {

@@ -7,31 +7,20 @@ extension CPU {
     private func checkMMX() throws(Interruption) {
         if cr0 & CR0.em != 0 { throw .invalidOpcode }
         if cr0 & CR0.ts != 0 { throw .exception(.deviceNotAvailable) }
-        let errorSummary: UInt16 = 1 << 7
-        if fpu.statusWord & errorSummary != 0, cr0 & CR0.ne != 0 { throw .exception(.floatingPointError) }
+        try checkPendingX87()
     }
 
     // MARK: Registers
 
-    /// The image holds ST0 first; MM0 is the first of the registers themselves.
-    private func slot(_ register: UInt8) -> Int { (Int(register) - Int(fpu.statusWord >> 11 & 7)) & 7 }
-
-    func readMMX(_ register: UInt8) -> UInt64 {
-        unsafe unsafeBitCast(fpu.x87[slot(register)], to: SIMD2<UInt64>.self)[0]
-    }
+    func readMMX(_ register: UInt8) -> UInt64 { x87[Int(register & 7)].low }
 
     private mutating func writeMMX(_ register: UInt8, _ value: UInt64) {
-        fpu.x87[slot(register)] = unsafe unsafeBitCast(SIMD2<UInt64>(value, 0xFFFF), to: SIMD16<UInt8>.self)
+        x87[Int(register & 7)] = Vector128(low: value, high: 0xFFFF)
     }
 
     /// What every MMX instruction does to the x87 state: SDM vol. 1, section 9.5.1.
     mutating func enterMMX() {
-        let top = Int(fpu.statusWord >> 11 & 7)
-        if top != 0 {
-            let before = fpu.x87
-            for register in 0..<8 { fpu.x87[register] = before[(register - top) & 7] }
-            fpu.statusWord &= ~0x3800
-        }
+        fpu.statusWord &= ~X87Status.top
         fpu.tagByte = 0xFF
     }
 

@@ -36,6 +36,13 @@ extension CPU {
             let result = environment.arithmetic(i.vector, xmm[first].low, b, DoubleFormat.self)
             try finish(environment)
             xmm[first].low = result
+        case .rcpps, .rsqrtps:
+            let b = try vectorSource(i)
+            for lane in 0..<4 {
+                xmm[first].doubles[lane] = FloatEnvironment.reciprocal(b.doubles[lane], ofRoot: i.vector == .rsqrtps)
+            }
+        case .rcpss, .rsqrtss:
+            xmm[first].doubles[0] = FloatEnvironment.reciprocal(try singleSource(i), ofRoot: i.vector == .rsqrtss)
         case .cmpps, .cmppd, .cmpss, .cmpsd: try compareLanes(i, &environment)
         case .comiss, .ucomiss:
             let order = environment.order(
@@ -83,7 +90,7 @@ extension CPU {
         xmm[first] = result
     }
 
-    private mutating func setFlags(_ order: FloatEnvironment.Order) {
+    mutating func setFlags(_ order: FloatEnvironment.Order) {
         status.rflags =
             switch order {
             case .unordered: RFLAGS.zf | RFLAGS.pf | RFLAGS.cf
@@ -204,6 +211,18 @@ extension CPU {
 }
 
 extension FloatEnvironment {
+    /// RCPPS and RSQRTPS: twelve bits of the result, which the manual bounds to an error of 1.5 * 2^-12 and leaves open
+    /// otherwise. No exceptions, and no denormal numbers on either side.
+    fileprivate static func reciprocal(_ a: UInt32, ofRoot: Bool) -> UInt32 {
+        let denormalsAreZeros: UInt32 = 1 << 6, flushesToZero: UInt32 = 1 << 15
+        var environment = FloatEnvironment(mxcsr: 0x1F80 | denormalsAreZeros | flushesToZero)
+        let one: UInt32 = 0x3F80_0000
+        let divisor = ofRoot ? environment.squareRoot(a, SingleFormat.self) : a
+        let quotient = environment.quotient(one, divisor, SingleFormat.self)
+        guard quotient & SingleFormat.infinity != SingleFormat.infinity else { return quotient }
+        return (quotient &+ 1 << 10) & ~0x7FF
+    }
+
     @inline(__always) fileprivate mutating func arithmetic<F: FloatFormat>(
         _ operation: VectorOperation, _ a: F.Bits, _ b: F.Bits, _ format: F.Type
     ) -> F.Bits {

@@ -46,8 +46,10 @@ struct CPU: ~Copyable {
     var efer: UInt64 = 0
     /// `NVMM_X64_MSR_*` order; EFER and TSC live elsewhere.
     var msrs = InlineArray<11, UInt64>(repeating: 0)
-    /// But for the XMM registers.
+    /// But for the registers, which follow.
     var fpu = FXSaveArea()
+    /// In the order of their own numbers, whatever TOP is.
+    let x87 = RegisterArray<8, Vector128>(repeating: Vector128(low: 0))
     let xmm = RegisterArray<16, Vector128>(repeating: Vector128(low: 0))
     /// PDPTEs as MOV to CR3 loaded them: SDM vol. 3, section 4.4.1.
     var pdptes = InlineArray<4, UInt64>(repeating: 0)

@@ -75,12 +75,15 @@ struct InstructionRecord: BitwiseCopyable {
     var addressMask: UInt64 = .max
     /// Immediate, extended to 64 bits as the instruction wants it; a branch's displacement; a far pointer's offset.
     var immediate: UInt64 = 0
-    /// Second immediate: ENTER's level, a far pointer's selector, the 8-bit count of SHLD with memory.
+    /// Second immediate: ENTER's level, a far pointer's selector, the 8-bit count of SHLD with memory; of x87, the
+    /// opcode as its environment keeps it.
     var immediate1: UInt16 = 0
     /// Of ``Operation/vector``.
     var vector = VectorOperation.none
+    /// Of ``Operation/x87``.
+    var x87 = X87Instruction()
     /// Makes 64 bytes of the record: a cache line.
-    private var padding: UInt64 = 0
+    private var padding: UInt32 = 0
 
     init(_ operation: Operation) { self.operation = operation }
 }
@@ -115,6 +118,7 @@ struct InstructionRecord: BitwiseCopyable {
     @inline(__always) var addressMask: UInt64 { unsafe record.pointee.addressMask }
     @inline(__always) var immediate: UInt64 { unsafe record.pointee.immediate }
     @inline(__always) var vector: VectorOperation { unsafe record.pointee.vector }
+    @inline(__always) var x87: X87Instruction { unsafe record.pointee.x87 }
     @inline(__always) var immediate1: UInt16 { unsafe record.pointee.immediate1 }
 
     /// Asked after every block, hence not through OptionSet's generic code.
@@ -180,7 +184,7 @@ enum Operation: UInt16 {
     case rdfsbase, rdgsbase, wrfsbase, wrgsbase
 
     // CPU+Vector.swift, CPU+MMX.swift
-    case vector, mmx, emms
+    case vector, mmx, emms, fence
 
     // CPU+String.swift
     case movs, cmps, stos, lods, scas
@@ -202,6 +206,9 @@ enum Operation: UInt16 {
     case movToCR, movFromCR, movToDR, movFromDR, lmsw, smsw, clts
     case lgdt, lidt, sgdt, sidt, invlpg, invd, wbinvd
     case cli, sti, hlt, cpuid, rdtsc, rdmsr, wrmsr, swapgs, stac, clac, monitor, mwait, ud, xgetbv, xsetbv
+
+    // CPU+X87.swift
+    case x87
 
     // CPU+FPU.swift
     case fxsave, fxrstor, fninit, fnstcw, fldcw, fnstsw, fnclex, fwait, ldmxcsr, stmxcsr

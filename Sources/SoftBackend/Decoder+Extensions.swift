@@ -16,6 +16,8 @@ extension Decoder {
     private static func extensionOperation(_ mnemonic: ZydisMnemonic) -> (Operation?, InstructionExtensions) {
         switch mnemonic {
         case ZYDIS_MNEMONIC_MOVBE: (.movbe, .movbe)
+        case ZYDIS_MNEMONIC_SFENCE: (.fence, .sse)
+        case ZYDIS_MNEMONIC_LFENCE, ZYDIS_MNEMONIC_MFENCE: (.fence, .sse2)
         case ZYDIS_MNEMONIC_POPCNT: (.popcnt, .popcnt)
         case ZYDIS_MNEMONIC_LZCNT: (.lzcnt, .lzcnt)
         case ZYDIS_MNEMONIC_TZCNT: (.tzcnt, .bmi1)

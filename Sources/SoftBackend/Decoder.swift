@@ -45,6 +45,7 @@ struct Decoder {
         var mnemonic: ZydisMnemonic
         var opcodeMap: ZydisOpcodeMap
         var opcode: UInt8
+        var modRM: UInt8
         var isLegacy: Bool
         var isFarBranch: Bool
         var length: UInt16
@@ -61,6 +62,7 @@ struct Decoder {
             mnemonic = unsafe instruction.mnemonic
             opcodeMap = unsafe instruction.opcode_map
             opcode = unsafe instruction.opcode
+            modRM = unsafe instruction.raw.modrm.mod << 6 | instruction.raw.modrm.reg << 3 | instruction.raw.modrm.rm
             isLegacy = unsafe instruction.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY
             isFarBranch = unsafe instruction.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR
             length = unsafe UInt16(instruction.length)

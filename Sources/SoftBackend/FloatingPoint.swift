@@ -50,20 +50,33 @@ enum FloatRounding: UInt32 {
     case nearestEven, down, up, zero
 }
 
-/// What MXCSR asks for, and the exceptions met since it was made.
+/// What MXCSR or the x87 control word asks for, and what was met since it was made.
 struct FloatEnvironment {
     var rounding: FloatRounding
     /// Denormal operands count as zeros, denormal results become zeros.
     let denormalsAreZeros: Bool
     let flushesToZero: Bool
     let masks: UInt32
+    /// Bits of the significand that x87 arithmetic rounds to.
+    let precision: Int
     var exceptions: UInt32 = 0
+    /// Whether the last rounding made the magnitude larger, which x87 tells.
+    var roundedUp = false
 
     init(mxcsr: UInt32) {
         rounding = FloatRounding(rawValue: mxcsr >> 13 & 3) ?? .nearestEven
         denormalsAreZeros = mxcsr & 1 << 6 != 0
         flushesToZero = mxcsr & 1 << 15 != 0
         masks = mxcsr >> 7 & FloatException.all
+        precision = 64
+    }
+
+    init(rounding: FloatRounding, masks: UInt32, precision: Int) {
+        self.rounding = rounding
+        self.masks = masks
+        self.precision = precision
+        denormalsAreZeros = false
+        flushesToZero = false
     }
 
     @inline(__always) mutating func raise(_ exception: UInt32) { exceptions |= exception }
@@ -144,6 +157,7 @@ extension FloatEnvironment {
         let biased = value.exponent + F.bias
         if biased <= 0 { return packTiny(value, biased, sign, F.self) }
         var whole = value.significand.rounded(dropping: dropped, isNegative: value.isNegative, rounding)
+        roundedUp = whole != value.significand >> UInt64(dropped)
         var exponent = biased
         if whole >> UInt64(F.fractionBits + 1) != 0 {
             whole >>= 1
@@ -155,6 +169,7 @@ extension FloatEnvironment {
             // Not masked, only what the rounded number lost counts, as if the exponent had no end.
             if isInexact || masks & FloatException.overflow != 0 { raise(FloatException.precision) }
             let staysFinite = rounding == .zero || rounding == (value.isNegative ? .up : .down)
+            roundedUp = !staysFinite
             return sign | (staysFinite ? F.largest : F.infinity)
         }
         if isInexact { raise(FloatException.precision) }
@@ -180,6 +195,7 @@ extension FloatEnvironment {
         if isTiny && !isMasked ? losesNormally : isInexact { raise(FloatException.precision) }
         // A carry makes it the smallest normal number by itself.
         let whole = shifted.rounded(dropping: dropped, isNegative: value.isNegative, rounding)
+        roundedUp = whole != shifted >> UInt64(dropped)
         return sign | F.Bits(truncatingIfNeeded: whole)
     }
 

@@ -13,9 +13,11 @@ struct InstructionExtensions: OptionSet {
     static let bmi2 = Self(rawValue: 1 << 4)
     static let adx = Self(rawValue: 1 << 5)
     static let fsgsbase = Self(rawValue: 1 << 6)
-    static let mmx = Self(rawValue: 1 << 9)
-    static let sse = Self(rawValue: 1 << 7)
-    static let sse2 = Self(rawValue: 1 << 8)
+    static let fpu = Self(rawValue: 1 << 7)
+    static let mmx = Self(rawValue: 1 << 8)
+    static let sse = Self(rawValue: 1 << 9)
+    static let sse2 = Self(rawValue: 1 << 10)
+    static let sse3 = Self(rawValue: 1 << 11)
 
     /// What a table offers: a bit in leaf 1's or leaf 0x8000_0001's ECX, leaf 1's EDX, or leaf 7's EBX.
     init(offeredBy table: [CPUIDEntry]) {
@@ -24,6 +26,8 @@ struct InstructionExtensions: OptionSet {
             return entry.map { $0.registers[keyPath: register] >> number & 1 != 0 } ?? false
         }
         var offered: Self = []
+        if bit(1, \.edx, 0) { offered.insert(.fpu) }
+        if bit(1, \.ecx, 0) { offered.insert(.sse3) }
         if bit(1, \.ecx, 22) { offered.insert(.movbe) }
         if bit(1, \.ecx, 23) { offered.insert(.popcnt) }
         if bit(0x8000_0001, \.ecx, 5) { offered.insert(.lzcnt) }

@@ -33,7 +33,7 @@ public final class ProcessorModel: Sendable {
     func decoder(codeWidth: UInt8) -> Decoder { decoders[Int(max(codeWidth, 1) & 3) - 1] }
 
     /// All models, the default first.
-    public static let all: [ProcessorModel] = [base, baseV2]
+    public static let all: [ProcessorModel] = [base, baseV2, baseV3]
 
     /// The base model behind another processor's CPUID: what a recording's guest was told. Offers there that the
     /// interpreter does not execute raise #UD.
@@ -71,6 +71,24 @@ public final class ProcessorModel: Sendable {
     public static let baseV2 = ProcessorModel(name: "base-v2", table: baseV2Table, offers1GiBPages: true)
 }
 
+extension ProcessorModel {
+    /// `base-v2` with x87, MMX, SSE and SSE2: the least that x86-64 systems ask for.
+    public static let baseV3 = ProcessorModel(name: "base-v3", table: baseV3Table, offers1GiBPages: true)
+
+    private static let baseV3Table = baseV2Table.map { entry in
+        var entry = entry
+        switch entry.leaf {
+        case 1: entry.registers.edx |= 1 << 0 | 1 << 23 | 1 << 25 | 1 << 26  // FPU, MMX, SSE, SSE2
+        // Of the last x87 instruction there are no selectors, and no data pointer where it raised nothing.
+        case 7: entry.registers.ebx |= 1 << 6 | 1 << 13
+        case 0x8000_0002...0x8000_0004:
+            entry.registers = brand("exit-tracer base-v3 at 1 GHz", part: Int(entry.leaf - 0x8000_0002))
+        default: break
+        }
+        return entry
+    }
+}
+
 // MARK: - CPUID
 
 extension ProcessorModel {
@@ -99,6 +117,12 @@ extension ProcessorModel {
         return word
     }
 
+    /// One of the three leaves of the brand string.
+    private static func brand(_ text: String, part: Int) -> CPUIDRegisters {
+        let words = (0..<4).map { ascii(text, at: part * 16 + $0 * 4) }
+        return CPUIDRegisters(eax: words[0], ebx: words[1], ecx: words[2], edx: words[3])
+    }
+
     private static let baseV2Table = baseTable.map { entry in
         var entry = entry
         switch entry.leaf {
@@ -113,7 +137,6 @@ extension ProcessorModel {
     /// NVMM's masks (nvmm_x86.c) combined with what this interpreter executes; bits: SDM vol. 2, CPUID.
     private static let baseTable: [CPUIDEntry] = {
         let vendor = "ExitTracerVM"
-        let brand = "exit-tracer base-v1 at 1 GHz"
         let signature: UInt32 = 0x600  // family 6, as RDX after RESET says
         let features1C: UInt32 = 1 << 13 | 1 << 31  // CMPXCHG16B, hypervisor
         var features1D: UInt32 = 0
@@ -143,9 +166,7 @@ extension ProcessorModel {
             table.append(
                 CPUIDEntry(
                     leaf: 0x8000_0002 + UInt32(part),
-                    registers: CPUIDRegisters(
-                        eax: ascii(brand, at: part * 16), ebx: ascii(brand, at: part * 16 + 4),
-                        ecx: ascii(brand, at: part * 16 + 8), edx: ascii(brand, at: part * 16 + 12))))
+                    registers: brand("exit-tracer base-v1 at 1 GHz", part: part)))
         }
         table.append(CPUIDEntry(leaf: 0x8000_0007, registers: CPUIDRegisters(edx: 1 << 8)))  // invariant TSC
         // Physical addresses of 40 bits, linear ones of 48: see CPU+Paging.swift.

@@ -46,6 +46,7 @@ enum VectorOperation: UInt8 {
     case minps, minpd, minss, minsd
     case maxps, maxpd, maxss, maxsd
     case sqrtps, sqrtpd, sqrtss, sqrtsd
+    case rcpps, rcpss, rsqrtps, rsqrtss
     case cmpps, cmppd, cmpss, cmpsd, comiss, comisd, ucomiss, ucomisd
     case cvtdq2ps, cvtps2dq, cvttps2dq, cvtdq2pd, cvtpd2dq, cvttpd2dq, cvtps2pd, cvtpd2ps
     case cvtss2sd, cvtsd2ss, cvtsi2ss, cvtsi2sd, cvtss2si, cvttss2si, cvtsd2si, cvttsd2si

@@ -107,10 +107,13 @@ enum CoverageDocument {
             "some hypervisors give its own address as return address; so are 16-bit near branches in 64-bit mode, in"
                 + " which",
             "SDM and APM differ.", "",
-            "What an instruction does stands here for the largest model under the vendor of the host's processor. MMX,"
-                + " SSE and",
-            "SSE2 are executed where a recording's CPUID offers them; no processor model does before x87 arithmetic is"
-                + " there.", "",
+            "What an instruction does stands here for the largest model under the vendor of the host's processor, and"
+                + " with FISTTP,",
+            "which is executed where a recording's CPUID offers SSE3. Transcendental x87 results may differ by a unit"
+                + " in the last",
+            "place, RCPPS and RSQRTPS by the error that the manual allows. Encodings of x87 that no manual lists, and"
+                + " that have",
+            "rows all the same, are held against processors of Intel alone.", "",
             "## Rules and their tests", "", "| rule | test | file |", "|---|---|---|",
         ]
         lines += NamedRules.all.map { "| \($0.rule) | \($0.test) | \($0.file) |" }

@@ -14,11 +14,13 @@ struct OfferedEncoding: Hashable, CustomStringConvertible {
     /// ModRM.reg where the table has it for a part of the opcode.
     var digit: UInt8?
     var isVEX: Bool
+    /// Of D8 to DF, where all of it may be opcode.
+    var modRM: UInt8?
 
     var description: String {
         let maps = ["", "0F ", "0F 38 ", "0F 3A "]
         return (isVEX ? "VEX " : "") + maps[Int(map)] + String(UInt16(opcode) + 0x100, radix: 16).dropFirst()
-            + (digit.map { " /\($0)" } ?? "")
+            + (digit.map { " /\($0)" } ?? "") + (modRM.map { $0 < 0xC0 ? " memory" : " ST\($0 & 7)" } ?? "")
     }
 }
 
@@ -45,8 +47,11 @@ extension OfferedEncoding {
             for map in UInt8(0)..<4 {
                 for opcode in UInt8(0)...255
                 where !(map == 0 ? prefixes : map == 1 ? [0x38, 0x3A] : []).contains(opcode) {
-                    for modRM in (0..<8).flatMap({ [UInt8($0 << 3 | 0xC1), UInt8($0 << 3 | 1)] }) {
-                        let encoding = Self(map: map, opcode: opcode, digit: modRM >> 3 & 7, isVEX: false)
+                    let isX87 = map == 0 && 0xD8...0xDF ~= opcode
+                    let all = (UInt8(0)...255).filter { $0 & 0xC7 == 1 || ($0 >= 0xC0 && (isX87 || $0 & 7 == 1)) }
+                    for modRM in all {
+                        let encoding = Self(
+                            map: map, opcode: opcode, digit: modRM >> 3 & 7, isVEX: false, modRM: isX87 ? modRM : nil)
                         for prefix: [UInt8] in [[], [0x66], [0xF3], [0xF2]] {
                             note(encoding, prefix + escapes[Int(map)] + [opcode, modRM] + tail, decoder)
                         }
@@ -81,6 +86,10 @@ extension OfferedEncoding {
             guard self.map == map, let last = opcode.last else { return false }
             switch form.shape {
             case .opcodeRegister: return last & ~7 == self.opcode & ~7
+            case .modRM(.digit(let wanted), let rm) where modRM != nil:
+                guard let modRM, last == self.opcode, digit == wanted else { return false }
+                if case .fixed(let register) = rm { return modRM >= 0xC0 && modRM & 7 == register }
+                return (rm == .memory) == (modRM < 0xC0)
             case .modRM(.digit(let wanted), _): return last == self.opcode && digit.map { $0 == wanted } ?? true
             default: return last == self.opcode
             }
@@ -102,11 +111,7 @@ extension OfferedEncoding {
         (["CPUID", "RDTSC"], "shows the host's identity and time"),
         (["INT1"], "some hypervisors give its own address as return address"),
         (["LFS", "LGS", "WRFSBASE", "WRGSBASE", "RDFSBASE", "RDGSBASE"], "the host's thread needs its own FS and GS"),
-        (
-            ["FXSAVE", "FXRSTOR", "LDMXCSR", "STMXCSR", "FNSTCW", "FLDCW", "FNSTSW", "FWAIT"],
-            "no arithmetic of x87 yet"
-        ),
-        (["FNINIT", "FNCLEX"], "no arithmetic of x87 yet"),
+        (["FXSAVE", "FXRSTOR", "LDMXCSR", "STMXCSR", "FWAIT"], "the harness itself saves and restores by them"),
     ]
     /// As above, by encoding: other encodings of the mnemonic have rows.
     static let leftOutEncodings: [(encodings: Set<String>, reason: String)] = [

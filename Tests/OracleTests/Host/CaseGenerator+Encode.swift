@@ -57,6 +57,8 @@ extension CaseGenerator {
             let useMemory = rm == .memory || rm == .either && chance(55)
             if useMemory {
                 modrm = memoryOperand(reg: register, &legacy, &rex)
+            } else if case .fixed(let other) = rm {
+                modrm = [0xC0 | UInt8(register & 7) << 3 | other]
             } else {
                 let other = chooseRegister()
                 rmRegister = other
@@ -116,6 +118,7 @@ extension CaseGenerator {
         case .compareExchange8: 8
         case .compareExchange16: 16
         case .vector(let bytes, _, _): size == 64 ? 8 : bytes
+        case .x87(let operand, _): x87Bytes(operand)
         case .bound: size / 4
         case .farIndirect, .loadFarPointer: size / 8 + 2
         case .selectorCheck, .loadSegment: 2
@@ -146,6 +149,9 @@ extension CaseGenerator {
         case .compareExchange16: chance(5) ? below(0x1FC0) : below(0x100) * 16 + 0x200
         case .vector(16, let isAligned, _):
             vectorTarget(isAligned: isAligned)
+        // Which part of an operand of several is touched first is the processor's choice.
+        case .x87(.environment, _), .x87(.extended, _), .x87(.decimal, _):
+            0x400 + below(0xB00)
         case .load where form.mnemonic == "NOP": chooseTarget(bytes: 1)
         default: chooseTarget(bytes: memoryBytes)
         }

@@ -66,6 +66,7 @@ extension CaseGenerator {
         case .translate: prepareTranslate()
         case .compareExchange, .compareExchange8, .compareExchange16: prepareCompareExchange()
         case .vector: prepareVector()
+        case .x87: prepareX87()
         case .load, .push, .pushAll, .loop, .jump, .call, .farDirect, .software: break
         default: setOperand(value(bits: min(memoryBytes * 8, 64)))
         }
@@ -330,6 +331,7 @@ extension CaseGenerator {
         case .bitScan:
             test.undefined.flags = Flag.arithmetic & ~Flag.zf
             if sourceIsZero, let operandRegister { test.undefined.registers = 1 << UInt16(operandRegister) }
+        case .approximation: test.undefined.isApproximate = true
         case .result:
             if size == 16, let operandRegister { test.undefined.registers = 1 << UInt16(operandRegister) }
         }

@@ -30,7 +30,8 @@ final class HostComparison {
     var rows: [(row: HostRow, forms: [InstructionForm])] {
         InstructionTable.rows.compactMap { row, forms in
             let offered = forms.filter { form in
-                form.feature.map { features.offers($0) && HostOracle.offers($0) } ?? true
+                if form.isUnlisted, HostOracle.vendor != "GenuineIntel" { return false }
+                return form.feature.map { features.offers($0) && HostOracle.offers($0) } ?? true
             }
             return host.runs(row.mode) && !offered.isEmpty ? (row, offered) : nil
         }

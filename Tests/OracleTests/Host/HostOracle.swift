@@ -33,13 +33,13 @@ import SoftBackend
 
     /// The model with the most instructions, under the host's vendor, which decides where processors differ and may.
     static var model: ProcessorModel {
-        // No model offers MMX, SSE and SSE2 before it has all of them.
-        let table = SoftBackend(model: .baseV2.ofVendor(vendor)).cpuidTable.map { entry in
+        // SSE3 is not whole yet; its FISTTP is.
+        let table = SoftBackend(model: .baseV3.ofVendor(vendor)).cpuidTable.map { entry in
             var entry = entry
-            if entry.leaf == 1 { entry.registers.edx |= 1 << 23 | 1 << 25 | 1 << 26 }
+            if entry.leaf == 1 { entry.registers.ecx |= 1 << 0 }
             return entry
         }
-        return .presenting(table, name: "base-v2 with vectors", setsAuxiliaryByShifts: false)
+        return .presenting(table, name: "base-v3 with FISTTP", setsAuxiliaryByShifts: false)
     }
     static var vendor: String {
         let leaf = host_oracle_cpuid(0).registers
@@ -48,6 +48,9 @@ import SoftBackend
         }
         return String(decoding: bytes, as: UTF8.self)
     }
+
+    /// Whether the x87 unit tells of its last instruction also where that raised no exception: those of AMD do not.
+    static let keepsInstructionPointer = vendor == "GenuineIntel"
 
     /// Whether the host's CPUID offers an extension.
     static func offers(_ feature: CPUFeature) -> Bool {

@@ -28,6 +28,8 @@ struct InstructionForm: Sendable {
     var defaults64 = false
     var vex: VEX?
     var feature: CPUFeature?
+    /// In no manual: what it does was learned from processors of Intel, and is held against those alone.
+    var isUnlisted = false
 
     enum Shape: Sendable, Equatable {
         case none
@@ -43,7 +45,11 @@ struct InstructionForm: Sendable {
         /// Any value does the same.
         case ignored
     }
-    enum RM: Sendable { case either, register, memory }
+    enum RM: Sendable, Equatable {
+        case either, register, memory
+        /// A part of the opcode.
+        case fixed(UInt8)
+    }
     enum Immediate: Sendable {
         case none, byte, signedByte, z, v, word, enter, rel8, relZ, farPointer, shiftCount, bitOffset
     }
@@ -75,6 +81,16 @@ struct InstructionForm: Sendable {
         /// ModRM names an XMM register; bytes of the memory operand, whether it must be aligned to 16, and bits of the
         /// numbers that an instruction calculates with, 0 for integers.
         case vector(memoryBytes: Int, isAligned: Bool, floatBits: Int)
+        /// With what its memory operand is, or ST0; and units in the last place by which results may differ.
+        case x87(X87Operand, ulps: UInt64)
+    }
+    enum X87Operand: Sendable, Equatable {
+        case single, double, extended, decimal
+        /// Bits.
+        case integer(Int)
+        /// A number below 1.
+        case fraction
+        case environment
     }
     enum StringOperation: Sendable { case move, compare, store, load, scan }
 }
@@ -88,7 +104,7 @@ struct VEX: Sendable, Equatable {
 
 /// Optional instructions, by the CPUID bit that offers them.
 enum CPUFeature: Sendable, CaseIterable {
-    case lahf64, popcnt, lzcnt, bmi1, bmi2, adx, movbe, cmpxchg16b, mmx, sse, sse2
+    case lahf64, popcnt, lzcnt, bmi1, bmi2, adx, movbe, cmpxchg16b, fpu, mmx, sse, sse2, sse3
 
     /// Leaf, register (0 EAX ... 3 EDX), bit.
     var place: (leaf: UInt32, register: Int, bit: Int) {
@@ -101,6 +117,8 @@ enum CPUFeature: Sendable, CaseIterable {
         case .adx: (7, 1, 19)
         case .movbe: (1, 2, 22)
         case .cmpxchg16b: (1, 2, 13)
+        case .fpu: (1, 3, 0)
+        case .sse3: (1, 2, 0)
         case .mmx: (1, 3, 23)
         case .sse: (1, 3, 25)
         case .sse2: (1, 3, 26)
@@ -121,6 +139,8 @@ enum UndefinedRule: Sendable, Equatable {
     case doubleShift
     /// BSF, BSR: all but ZF; the destination where the source is 0.
     case bitScan
+    /// RCPPS, RSQRTPS: all but that the relative error is below 1.5 * 2^-12.
+    case approximation
     /// BSWAP: the result for 16-bit operands.
     case result
 }

@@ -21,7 +21,8 @@ extension InstructionTable {
     }
 
     static let vectors: [InstructionForm] =
-        vectorMoves + vectorIntegers + vectorShuffles + vectorShifts + vectorFloats + conversions
+        vectorMoves + vectorIntegers + vectorShuffles + vectorShifts + vectorFloats + approximations + conversions
+        + fences
 
     private static let vectorMoves: [InstructionForm] = [
         form("MOVAPS", nil, 0x28, feature: .sse), form("MOVAPS", nil, 0x29, feature: .sse),
@@ -104,6 +105,23 @@ extension InstructionTable {
             form(name + "SD", 0xF2, opcode, bytes: 8, immediate: immediate, floatBits: 64),
         ]
     }
+
+    private static let fences: [InstructionForm] = [("LFENCE", 5), ("MFENCE", 6), ("SFENCE", 7)].map { name, digit in
+        InstructionForm(
+            mnemonic: name, opcode: [0x0F, 0xAE], sizes: [0], shape: .modRM(.digit(digit), .register), feature: .sse2)
+    }
+
+    private static let approximations: [InstructionForm] =
+        [("RCP", 0x53), ("RSQRT", 0x52)].flatMap { name, opcode in
+            [
+                form(name + "PS", nil, opcode, floatBits: 32, feature: .sse),
+                form(name + "SS", 0xF3, opcode, bytes: 4, floatBits: 32, feature: .sse),
+            ]
+        }.map { form in
+            var form = form
+            form.undefined = .approximation
+            return form
+        }
 
     private static let vectorFloats: [InstructionForm] =
         [

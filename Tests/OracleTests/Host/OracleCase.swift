@@ -57,6 +57,12 @@ struct Undefined: Sendable, Equatable {
     /// Which bits of those registers.
     var registerBits: UInt64 = .max
     var memory = false
+    /// Single numbers in XMM registers may differ by the error of an approximation on either side.
+    var isApproximate = false
+    /// Bits of the x87 status word.
+    var statusWord: UInt16 = 0
+    /// Units in the last place by which numbers in x87 registers may differ.
+    var numberUlps: UInt64 = 0
 }
 
 /// State at the end of a case: at the exception that ended it, or where it ran to its end (`vector` nil).

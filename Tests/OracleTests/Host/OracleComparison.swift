@@ -45,15 +45,29 @@ enum OracleComparison {
         compare("DS", data(host.state.ds), data(guest.state.ds))
         compare("ES", data(host.state.es), data(guest.state.es))
         compare("FCW", UInt64(host.state.fpu.controlWord), UInt64(guest.state.fpu.controlWord))
-        compare("FSW", UInt64(host.state.fpu.statusWord), UInt64(guest.state.fpu.statusWord))
+        let status = ~test.undefined.statusWord
+        compare("FSW", UInt64(host.state.fpu.statusWord & status), UInt64(guest.state.fpu.statusWord & status))
         compare("FTW", UInt64(host.state.fpu.tagByte), UInt64(guest.state.fpu.tagByte))
         compare("MXCSR", UInt64(host.state.fpu.mxcsr), UInt64(guest.state.fpu.mxcsr))
         func compare(_ field: String, _ host: SIMD16<UInt8>, _ guest: SIMD16<UInt8>) {
             guard host != guest else { return }
             found.append(OracleDifference(field: field, expected: text(host), actual: text(guest)))
         }
-        for index in 0..<8 { compare("ST\(index)", host.state.fpu.x87[index], guest.state.fpu.x87[index]) }
-        for index in 0..<16 { compare("XMM\(index)", host.state.fpu.xmm[index], guest.state.fpu.xmm[index]) }
+        for index in 0..<8 {
+            let (expected, actual) = (host.state.fpu.x87[index], guest.state.fpu.x87[index])
+            if isNear(expected, actual, ulps: test.undefined.numberUlps) { continue }
+            compare("ST\(index)", expected, actual)
+        }
+        if HostOracle.keepsInstructionPointer {
+            compare("FIP", host.state.fpu.instructionPointer, guest.state.fpu.instructionPointer)
+            compare("FDP", host.state.fpu.dataPointer, guest.state.fpu.dataPointer)
+            compare("FOP", UInt64(host.state.fpu.lastOpcode), UInt64(guest.state.fpu.lastOpcode))
+        }
+        for index in 0..<16 {
+            let (expected, actual) = (host.state.fpu.xmm[index], guest.state.fpu.xmm[index])
+            if test.undefined.isApproximate, isNear(expected, actual) { continue }
+            compare("XMM\(index)", expected, actual)
+        }
         if !test.undefined.memory, host.changes != guest.changes || host.changeCount != guest.changeCount {
             found.append(
                 OracleDifference(
@@ -77,6 +91,38 @@ enum OracleComparison {
     }
 }
 
+extension OracleComparison {
+    /// Four single numbers, each by two errors of RCPPS apart at most, or on either side of the smallest normal one.
+    static func isNear(_ a: SIMD16<UInt8>, _ b: SIMD16<UInt8>) -> Bool {
+        (0..<4).allSatisfy { lane in
+            func number(_ vector: SIMD16<UInt8>) -> UInt32 {
+                (0..<4).reduce(0) { $0 | UInt32(vector[lane * 4 + $1]) << UInt32($1 * 8) }
+            }
+            let (first, second) = (number(a), number(b))
+            if first == second { return true }
+            let (left, right) = (Float(bitPattern: first), Float(bitPattern: second))
+            guard left.isFinite, right.isFinite, left.sign == right.sign else { return false }
+            let smallest = Float.leastNormalMagnitude
+            if left == 0 || right == 0 { return max(left.magnitude, right.magnitude) <= smallest * 1.001 }
+            return (left - right).magnitude <= 3 / 4096 * min(left.magnitude, right.magnitude)
+        }
+    }
+
+    /// Numbers of 80 bits with the same sign, so many neighbours apart at most.
+    static func isNear(_ a: SIMD16<UInt8>, _ b: SIMD16<UInt8>, ulps: UInt64) -> Bool {
+        // Without the integer bit, neighbours across a power of two are one apart.
+        func position(_ number: SIMD16<UInt8>) -> UInt128 {
+            var significand: UInt64 = 0
+            for index in 0..<8 { significand |= UInt64(number[index]) << UInt64(index * 8) }
+            let exponent = UInt128(number[8]) | UInt128(number[9] & 0x7F) << 8
+            return exponent << 63 | UInt128(significand & ~(1 << 63))
+        }
+        guard ulps > 0, (a[9] ^ b[9]) & 0x80 == 0 else { return false }
+        let (first, second) = (position(a), position(b))
+        return max(first, second) - min(first, second) <= UInt128(ulps)
+    }
+}
+
 /// Everything about a case that went wrong, for people.
 struct OracleFailure: Sendable {
     var row: HostRow
@@ -95,6 +141,12 @@ struct OracleFailure: Sendable {
                 + " CS=\(OracleComparison.hex(UInt64(state.cs))) SS=\(OracleComparison.hex(UInt64(state.ss)))"
                 + " DS=\(OracleComparison.hex(UInt64(state.ds))) ES=\(OracleComparison.hex(UInt64(state.es)))"
         }
+        let before = test.state.fpu
+        let x87 =
+            "FCW=\(OracleComparison.hex(UInt64(before.controlWord)))"
+            + " FSW=\(OracleComparison.hex(UInt64(before.statusWord)))"
+            + " FTW=\(OracleComparison.hex(UInt64(before.tagByte)))"
+            + (0..<2).map { " ST\($0)=" + OracleComparison.text(before.x87[$0]) }.joined()
         let bytes = test.code.map { String(UInt16($0) + 0x100, radix: 16).dropFirst() }.joined(separator: " ")
         let patches = test.patches.map { "\(OracleComparison.hex(UInt64($0.offset))): \($0.bytes)" }
             .joined(separator: "; ")
@@ -106,6 +158,7 @@ struct OracleFailure: Sendable {
             EXIT_TRACER_ORACLE_ROW='\(row.mnemonic)' \
             swift test -c release -Xswiftc -enable-testing --filter OracleTests
               before: \(state(test.state))
+              x87:    \(x87)
               memory: \(patches)
               host:   \(state(host.state)) vector \(host.vector.map(String.init) ?? "none")
               guest:  \(state(guest.state)) vector \(guest.vector.map(String.init) ?? "none")
