@@ -38,6 +38,12 @@ add_from_pypi() {
     fi
 }
 
+# Debian's kernel and busybox, for tests and samples that boot Linux: in a folder of the project's.
+add_linux() {
+    "$(dirname "$0")/fetch-linux.sh" ||
+        echo "dependencies: no linux-image-amd64 and busybox-static from apt: the tests that boot Linux will be skipped" >&2
+}
+
 missing=()
 for package in "${packages[@]}"; do
     status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
@@ -46,6 +52,7 @@ done
 if [ ${#missing[@]} -eq 0 ]; then
     echo "dependencies: all ${#packages[@]} packages are installed"
     add_from_pypi
+    add_linux
     exit 0
 fi
 
@@ -62,3 +69,4 @@ export DEBIAN_FRONTEND=noninteractive
 "${run[@]}" apt-get update -qq
 "${run[@]}" apt-get install -y --no-install-recommends "${missing[@]}"
 add_from_pypi
+add_linux

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The runs that are too long for `make test`: oracles, kill loop, random damage, fuzzing. Each prints one line.
+# The runs that are too long for `make test`: oracles, boots of Linux, kill loop, random damage, fuzzing. Each prints one line.
 #   ORACLE_SECONDS (3600)  random instructions against the oracles
 #   KILL_ROUNDS (500)      recordings killed at a random moment and repaired
 #   CLIENT_KILL_ROUNDS (500)  clients of libnvmm, their drainer, or both, killed at a random moment
@@ -45,6 +45,11 @@ EXIT_TRACER_ORACLE_SECONDS=$oracle_seconds EXIT_TRACER_ORACLE_SEED=$seed \
     Scripts/test.sh --filter OracleTests >"$work/oracles.txt" 2>&1 || failures=$((failures + 1))
 grep -E 'soak:|^failed|^did not end' "$work/oracles.txt" || true
 tail -n 1 "$work/oracles.txt"
+
+for cpus in 1 2; do
+    echo "== Debian's kernel with $cpus VCPUs, recorded twice and replayed"
+    Scripts/linux_boots.sh "$tracectl" $cpus || failures=$((failures + 1))
+done
 
 echo "== kill loop, $kill_rounds rounds"
 Scripts/kill_loop.sh "$tracectl" "$kill_rounds" "$seed" || failures=$((failures + 1))

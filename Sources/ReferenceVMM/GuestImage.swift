@@ -4,8 +4,9 @@ import NVMM
 
 /// Recognises and loads guest images. Their bytes are untrusted.
 public enum GuestImage {
-    /// What an image is by its headers: multiboot, ELF, or flat.
+    /// What an image is by its headers: a Linux kernel, multiboot, ELF, or flat.
     public static func detect(_ bytes: [UInt8]) -> PCConfiguration.Image {
+        if LinuxImage.isKernel(bytes) { return .linux(LinuxImage(kernel: bytes)) }
         if multibootOffset(bytes) != nil { return .multiboot(bytes) }
         if isELF(bytes) { return .elf(bytes) }
         return .flat(bytes)
@@ -13,7 +14,7 @@ public enum GuestImage {
 
     /// Puts an image into memory and the first VCPU where the image starts.
     static func load(
-        _ image: PCConfiguration.Image, memory: PCMemory, bootstrap vcpu: any VCPU
+        _ image: PCConfiguration.Image, memory: PCMemory, bootstrap vcpu: any VCPU, vcpuCount: Int
     ) throws(PCError) {
         switch image {
         case .firmware: break  // the reset vector leads there
@@ -29,13 +30,16 @@ public enum GuestImage {
             enterRealMode(vcpu, at: address.rawValue)
         case .multiboot(let bytes): try loadMultiboot(bytes, memory: memory, vcpu: vcpu)
         case .elf(let bytes): try loadELF(bytes, memory: memory, vcpu: vcpu)
+        case .linux(let linux):
+            try store(ACPITables(vcpuCount: vcpuCount).image, at: ACPITables.address, in: memory)
+            try linux.load(into: memory, acpiRootPointer: ACPITables.address, bootstrap: vcpu)
         }
     }
 
     /// Where a display adapter's memory lies: no RAM.
     private static let videoHole: Range<UInt64> = 0xA0000..<0xC0000
 
-    private static func store(_ bytes: ArraySlice<UInt8>, at address: UInt64, in memory: PCMemory) throws(PCError) {
+    static func store(_ bytes: ArraySlice<UInt8>, at address: UInt64, in memory: PCMemory) throws(PCError) {
         // What lies in the video hole would never be seen.
         let end = address &+ UInt64(bytes.count)
         let inHole = address < videoHole.upperBound && end > videoHole.lowerBound
@@ -46,7 +50,7 @@ public enum GuestImage {
 
     // MARK: - Numbers in untrusted bytes
 
-    private static func number(_ bytes: [UInt8], _ offset: Int, _ count: Int) throws(PCError) -> UInt64 {
+    static func number(_ bytes: [UInt8], _ offset: Int, _ count: Int) throws(PCError) -> UInt64 {
         guard offset >= 0, offset <= bytes.count, count <= bytes.count - offset else {
             throw .badImageHeader(offset: offset)
         }
@@ -180,13 +184,15 @@ public enum GuestImage {
         vcpu.setState(.all)
     }
 
-    private static func enterProtectedMode(_ vcpu: any VCPU, at address: UInt64) {
+    static func enterProtectedMode(
+        _ vcpu: any VCPU, at address: UInt64, code codeSelector: UInt16 = 0x08, data: UInt16 = 0x10
+    ) {
         let flat = SegmentAttributes(rawValue: 0x093).union([.defaultBig, .granularity])
         for register: SegmentRegister in [.es, .ss, .ds, .fs, .gs] {
-            vcpu.commPage.state[register] = Segment(selector: 0x10, attributes: flat, limit: 0xFFFF_FFFF)
+            vcpu.commPage.state[register] = Segment(selector: data, attributes: flat, limit: 0xFFFF_FFFF)
         }
         let code = SegmentAttributes(rawValue: 0x09B).union([.defaultBig, .granularity])
-        vcpu.commPage.state[.cs] = Segment(selector: 0x08, attributes: code, limit: 0xFFFF_FFFF)
+        vcpu.commPage.state[.cs] = Segment(selector: codeSelector, attributes: code, limit: 0xFFFF_FFFF)
         vcpu.commPage.state[.cr0] = 0x11
         vcpu.commPage.state[.rip] = address
         vcpu.commPage.state[.rsp] = 0

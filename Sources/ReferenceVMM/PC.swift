@@ -86,7 +86,12 @@ public final class PC {
         } catch { throw .vcpu(error) }
         describe(configuration)
         connect()
-        try GuestImage.load(configuration.image, memory: memory, bootstrap: processors[0].vcpu)
+        if case .linux = configuration.image {
+            bus.enablePowerManagement(at: ACPITables.powerManagementBase)
+            power.enterACPIMode()
+        }
+        try GuestImage.load(
+            configuration.image, memory: memory, bootstrap: processors[0].vcpu, vcpuCount: configuration.vcpuCount)
         if let error = memory.failure { throw .machine(error) }
     }
 

@@ -15,6 +15,8 @@ public struct PCConfiguration {
         /// ELF: 32-bit files are entered in flat protected mode, 64-bit ones in long mode with the first 4 GiB mapped
         /// one to one.
         case elf([UInt8])
+        /// A Linux kernel, entered by its 32-bit boot protocol, with ACPI tables instead of firmware.
+        case linux(LinuxImage)
     }
 
     public var image: Image
@@ -100,6 +102,12 @@ public enum PCError: Error, Equatable, Sendable {
     case diskSize(Int, maximum: Int)
     /// No multiboot or ELF header, or one that contradicts itself; `offset` in bytes into the image.
     case badImageHeader(offset: Int)
+    /// A Linux kernel with a boot protocol before 2.12, as `version` has it: 0x020C.
+    case kernelProtocol(version: UInt16)
+    /// A kernel's command line, in bytes.
+    case commandLineTooLong(Int, maximum: Int)
+    /// An initial RAM disk has no room above the kernel and below what the kernel reads.
+    case initrdDoesNotFit(byteCount: Int, memoryBytes: Int)
     /// An ELF file none of whose program headers is to be loaded.
     case noLoadableSegment
     /// An ELF of another machine (e_machine) or class.

@@ -30,6 +30,14 @@ func sentence(for error: PCError) -> String {
         "is an ELF or multiboot image whose header is cut short or wrong at byte \(offset): build it anew,"
             + " or give --load-at to run it as a flat image"
     case .unsupportedELF(let machine): "is an ELF file for machine \(machine): give one for x86"
+    case .kernelProtocol(let version):
+        "is a Linux kernel with boot protocol \(version >> 8).\(version & 0xFF), and 2.12 is needed:"
+            + " use one from 2012 or later (3.8), or boot it through --firmware"
+    case .commandLineTooLong(let bytes, let maximum):
+        "reads a command line of \(grouped(maximum)) bytes at most, and --append has \(grouped(bytes))"
+    case .initrdDoesNotFit(let byteCount, let memoryBytes):
+        "and its --initrd of \(counted(byteCount, "byte")) do not both fit into \(sized(memoryBytes)) of memory:"
+            + " use a larger --memory"
     case .machine(let error): sentence(for: error)
     case .vcpu(let error): sentence(for: error)
     }

@@ -18,6 +18,9 @@ struct Record: ParsableCommand {
               tracectl record --firmware /usr/share/seabios/bios.bin --disk boot.img -o boot.vmtrace
             Example, a flat image entered at 0000:7C00 in real mode:
               tracectl record --guest hello.bin --max-instructions 1000000 -o hello.vmtrace
+            Example, a Linux kernel with its initial RAM disk, without firmware:
+              tracectl record --kernel vmlinuz --initrd initrd.img --append console=ttyS0 --memory 256M \
+                --max-instructions 2000000000 -o linux.vmtrace
             Example, a program that uses libnvmm, recorded by a library that is preloaded into it:
               tracectl record -o client.vmtrace -- ./client arguments
             Example, an unmodified QEMU on KVM:
@@ -45,6 +48,17 @@ struct Record: ParsableCommand {
     var guest: String?
 
     @Option(
+        help: ArgumentHelp("A Linux kernel (bzImage) to enter by its boot protocol.", valueName: "file"),
+        completion: .file())
+    var kernel: String?
+
+    @Option(help: ArgumentHelp("Its initial RAM disk.", valueName: "file"), completion: .file())
+    var initrd: String?
+
+    @Option(parsing: .unconditional, help: ArgumentHelp("Its command line.", valueName: "text"))
+    var append: String?
+
+    @Option(
         parsing: .unconditional,
         help: ArgumentHelp("Where a flat guest is loaded (default: 0x7c00).", valueName: "address"),
         transform: Address.parse)
@@ -65,7 +79,10 @@ struct Record: ParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "Processor model that the guest sees: base-v1 (default), or base-v2 with BMI, ADX, POPCNT, FSGSBASE.",
+            """
+            Processor model that the guest sees: base-v1 (default), base-v2 with BMI, ADX, POPCNT, FSGSBASE, or \
+            base-v3 with floating point (the default of --kernel).
+            """,
             valueName: "model"))
     var cpu: String?
 
@@ -150,8 +167,12 @@ struct Record: ParsableCommand {
             throw ValidationError("--require exact needs --level replay or client")
         }
         if !command.isEmpty { return try validateCommand() }
-        guard (firmware == nil) != (guest == nil) else {
-            throw ValidationError("name what to run: either --firmware FILE, --guest FILE, or -- COMMAND")
+        guard [firmware, guest, kernel].count(where: { $0 != nil }) == 1 else {
+            throw ValidationError(
+                "name what to run: one of --firmware FILE, --guest FILE, --kernel FILE, or -- COMMAND")
+        }
+        guard kernel != nil || (initrd == nil && append == nil) else {
+            throw ValidationError("--initrd and --append go with --kernel")
         }
         guard loadAt == nil || guest != nil else { throw ValidationError("--load-at goes with --guest") }
         guard cpus > 0 else { throw ValidationError("--cpus must be at least 1") }
@@ -163,8 +184,9 @@ struct Record: ParsableCommand {
     }
 
     private func validateCommand() throws {
-        guard firmware == nil, guest == nil, disk == nil, loadAt == nil, fault == nil else {
-            throw ValidationError("a command brings its own guest: no --firmware, --guest, --disk or --load-at with it")
+        guard guestFiles.isEmpty, append == nil, loadAt == nil, fault == nil else {
+            throw ValidationError(
+                "a command brings its own guest: no --firmware, --guest, --kernel, --disk or --load-at with it")
         }
         guard cpus == 1, cpu == nil else {
             throw ValidationError("a command chooses its own processors: no --cpus or --cpu with it")
@@ -196,7 +218,7 @@ struct Record: ParsableCommand {
         // Everything that is read comes first: a recording that cannot begin leaves nothing behind.
         let console = Console(toStandardError: output == "-")
         let configuration = try makeConfiguration(console)
-        let subject = try makeBackend(backend, model: cpu, providing: commPagePolicy(), fault: fault)
+        let subject = try makeBackend(backend, model: processorModel, providing: commPagePolicy(), fault: fault)
         let name = output == "-" ? "standard output" : output
         try checkOutput()
         let recorder = try about(name) { try makeRecorder(of: subject, flight) }
@@ -207,7 +229,7 @@ struct Record: ParsableCommand {
         } catch {
             _ = try? recorder.finish()
             if output != "-", flight == nil { removeFile(output) }
-            throw Trouble(path: firmware ?? guest ?? "", cause: error)
+            throw Trouble(path: imagePath, cause: error)
         }
         let outcome = try drive(machine, recorder, flight)
         console.end()
@@ -220,16 +242,28 @@ struct Record: ParsableCommand {
     private func checkOutput() throws {
         guard output != "-" else { return }
         try refuseUnrepaired(output)
-        for input in [firmware, guest, disk].compactMap({ $0 }) where isSameFile(FilePath(input), FilePath(output)) {
+        for input in guestFiles where isSameFile(FilePath(input), FilePath(output)) {
             throw Trouble(
                 path: output, cause: PlainTrouble(sentence: "is also what is to be run: give the trace another name"))
         }
     }
 
+    /// Linux for x86-64 does not begin without floating point.
+    private var processorModel: String? { cpu ?? (kernel != nil && backend == .soft ? "base-v3" : nil) }
+
+    private var imagePath: String { firmware ?? kernel ?? guest ?? "" }
+    /// What is read of the guest.
+    private var guestFiles: [String] { [firmware, guest, kernel, initrd, disk].compactMap { $0 } }
+
     private func makeConfiguration(_ console: Console) throws -> PCConfiguration {
         let image: PCConfiguration.Image
         if let firmware {
             image = .firmware(try readFile(firmware))
+        } else if let kernel {
+            image = .linux(
+                LinuxImage(
+                    kernel: try readFile(kernel), initrd: try initrd.map { try readFile($0) },
+                    commandLine: append ?? ""))
         } else {
             let bytes = try readFile(guest ?? "")
             image = loadAt.map { .flat(bytes, loadAt: GPA($0.value)) } ?? GuestImage.detect(bytes)
@@ -256,7 +290,7 @@ struct Record: ParsableCommand {
         options.parameters = [
             .init(key: "cpus", value: "\(cpus)"), .init(key: "memory", value: "\(memory.bytes)"),
             .init(key: "keyframe-every", value: "\(options.keyframeEverySteps)"),
-            .init(key: "image", value: firmware == nil ? "guest" : "firmware"),
+            .init(key: "image", value: firmware != nil ? "firmware" : kernel != nil ? "kernel" : "guest"),
         ]
         if let policy = try commPagePolicy() {
             options.parameters.append(.init(key: TraceHeader.Parameter.commPage, value: policy.text))
@@ -288,7 +322,7 @@ struct Record: ParsableCommand {
             }
         } catch {
             _ = try? recorder.finish()
-            throw Trouble(path: firmware ?? guest ?? "", cause: error)
+            throw Trouble(path: imagePath, cause: error)
         }
     }
 

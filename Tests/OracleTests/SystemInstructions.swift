@@ -90,7 +90,10 @@ enum SystemInstructions {
         ("RDPMC, RDTSCP, VMCALL, RDRAND", "-", "all", "instructions that NVMM's kernel refuses raise #UD"),
         ("WBINVD, INVD", "-", "all", "WBINVD passes and INVD exits as NVMM has it"),
         ("FXSAVE, FXRSTOR, FNINIT, FNSTCW, LDMXCSR", "-", "all", "FPU state is saved, restored and initialised"),
-        ("x87 and SSE arithmetic of models that offer neither", "-", "all", "arithmetic of the FPU raises #UD and is counted by name"),
+        (
+            "x87 and SSE arithmetic of models that offer neither", "-", "all",
+            "arithmetic of the FPU raises #UD and is counted by name"
+        ),
         ("RDFSBASE, RDGSBASE", "32, 64", "64", "FS and GS bases are moved where CR4 allows it"),
         ("WRFSBASE, WRGSBASE", "32, 64", "64", "FS and GS bases are moved where CR4 allows it"),
         ("SYSEXIT", "-", "64", "SYSEXIT returns to CPL 3 with RCX and RDX"),

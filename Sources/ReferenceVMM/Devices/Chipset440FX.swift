@@ -41,6 +41,16 @@ enum Chipset440FX {
     }
 }
 
+extension PCIBus {
+    /// What firmware does before it tells the system where the ports are.
+    func enablePowerManagement(at base: UInt16) {
+        change(Chipset440FX.powerManagement) { function in
+            function.set(0x40, base | 1)
+            function.set(0x80, 0x01 as UInt8)
+        }
+    }
+}
+
 /// The thirteen ranges between 768 KiB and 1 MiB that the host bridge switches between memory and ROM.
 struct ShadowRange: Hashable {
     let start: UInt64

@@ -54,6 +54,10 @@ final class PCIBus {
 
     func function(at place: UInt8) -> PCIFunction? { functions.first { $0.place == place } }
 
+    func change(_ place: UInt8, _ body: (inout PCIFunction) -> Void) {
+        if let index = functions.firstIndex(where: { $0.place == place }) { body(&functions[index]) }
+    }
+
     private var selected: Int? {
         guard address & 1 << 31 != 0, address >> 16 & 0xFF == 0 else { return nil }
         return functions.firstIndex { $0.place == UInt8(truncatingIfNeeded: address >> 8) }

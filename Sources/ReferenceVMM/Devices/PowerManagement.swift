@@ -9,6 +9,9 @@ final class PowerManagement {
     /// The guest asked to be switched off (S5).
     private(set) var wantsPowerOff = false
 
+    /// Sets SCI_EN, as firmware does when it is asked to.
+    func enterACPIMode() { control |= 1 }
+
     /// - Parameter offset: from PMBASE, 0...63.
     func read(offset: UInt16, at clock: UInt64) -> UInt32 {
         switch offset {
