@@ -46,9 +46,11 @@ EXIT_TRACER_ORACLE_SECONDS=$oracle_seconds EXIT_TRACER_ORACLE_SEED=$seed \
 grep -E 'soak:|^failed|^did not end' "$work/oracles.txt" || true
 tail -n 1 "$work/oracles.txt"
 
-for cpus in 1 2; do
-    echo "== Debian's kernel with $cpus VCPUs, recorded twice and replayed"
-    Scripts/linux_boots.sh "$tracectl" $cpus || failures=$((failures + 1))
+for guest in "kernel 1" "kernel 2" "grub 1" "memtest 1"; do
+    echo "== Debian's $guest, recorded twice and replayed"
+    # Two words: which, and how many VCPUs.
+    # shellcheck disable=SC2086
+    Scripts/linux_boots.sh "$tracectl" $guest || failures=$((failures + 1))
 done
 
 echo "== kill loop, $kill_rounds rounds"

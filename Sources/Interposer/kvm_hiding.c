@@ -51,12 +51,12 @@ int kvm_hidden_answer(uint32_t capability, int answer) {
 }
 
 // The bits of the soft backend's processor model (ProcessorModel.swift), and the local APIC, which is the VMM's.
-#define LEAF_1_ECX 0x80002000u
-#define LEAF_1_EDX 0x0103AB7Cu
-#define LEAF_7_EBX 0x00100080u
-#define LEAF_80000001_ECX 0x00000001u
+#define LEAF_1_ECX 0x82D82203u
+#define LEAF_1_EDX 0x0783AB7Du
+#define LEAF_7_EBX 0x001821C9u
+#define LEAF_80000001_ECX 0x00000021u
 // With the bits that AMD's processors repeat from leaf 1.
-#define LEAF_80000001_EDX (0x24100800u | 0x0103A37Cu)
+#define LEAF_80000001_EDX (0x24100800u | 0x0183A37Du)
 
 void kvm_hide_cpuid(struct kvm_cpuid2 *table) {
     for (uint32_t index = 0; index < table->nent; index++) {

@@ -18,7 +18,11 @@ extension PC: AssistCallbacks {
         let now = machine.clock
         switch port {
         case 0x20, 0x21, 0xA0, 0xA1, 0x4D0, 0x4D1: return UInt32(interrupts.read(port: port))
-        case 0x40...0x43, 0x61: return UInt32(timer.read(port: port, at: now))
+        case 0x40...0x43, 0x61:
+            // Who polls the timer waits for it: without the time that such a read takes, which no instruction counts,
+            // loops that measure the processor would exit a hundred times as often.
+            machine.advanceClock(by: Ticks.perPortRead)
+            return UInt32(timer.read(port: port, at: machine.clock))
         case 0x60, 0x64: return UInt32(keyboard.read(port: port))
         case 0x70, 0x71: return UInt32(clock.read(port: port, at: now))
         case 0x92: return UInt32(systemControl)
@@ -47,6 +51,8 @@ extension PC: AssistCallbacks {
         case 0x92:
             systemControl = byte & 0xFE
             if byte & 1 != 0 { ending = ending ?? .resetRequested }
+        // Where a PC calls its system management code; this one's, as QEMU's without any, does what ACPI asks for.
+        case 0xB2: power.handleCommand(byte)
         // QEMU's isa-debug-exit.
         case 0xF4: ending = ending ?? .exited(status: Int(value) << 1 | 1)
         case 0x1F0...0x1F7, 0x3F6: disk.write(port: port, byteCount: byteCount, value)

@@ -53,6 +53,17 @@ extension CPU {
         }
     }
 
+    /// CRC-32C of one operand more, its lowest bit first: SDM vol. 2, CRC32.
+    @inline(never) mutating func crc32(_ i: borrowing DecodedInstruction) throws(Interruption) {
+        var checksum = read(i.register0, as: UInt32.self)
+        let value = try secondOperand(i, width: i.width1)
+        for byte in UInt64(0)..<(1 << UInt64(i.width1)) {
+            checksum ^= UInt32(truncatingIfNeeded: value >> (byte * 8)) & 0xFF
+            for _ in 0..<8 { checksum = checksum >> 1 ^ (checksum & 1 != 0 ? 0x82F6_3B78 : 0) }
+        }
+        write(i.register0, checksum)
+    }
+
     @inline(never) mutating func countBits(_ i: borrowing DecodedInstruction) throws(Interruption) {
         let bits = 8 << UInt64(i.width) as UInt64
         let value = try secondOperand(i, width: i.width)

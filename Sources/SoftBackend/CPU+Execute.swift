@@ -233,6 +233,7 @@ extension CPU {
 
         case .emms: try emms(i)
         case .fence: fence()
+        case .crc32: try crc32(i)
         case .rdfsbase: try moveSegmentBase(i, .fs, isWrite: false)
         case .rdgsbase: try moveSegmentBase(i, .gs, isWrite: false)
         case .wrfsbase: try moveSegmentBase(i, .fs, isWrite: true)

@@ -99,6 +99,12 @@ extension CPU {
         case .pmullw, .pmulhw, .pmulhuw, .pmuludq, .pmaddwd: return Vector128.products(operation, a, b).low
         case .pcmpeqb, .pcmpeqw, .pcmpeqd, .pcmpgtb, .pcmpgtw, .pcmpgtd:
             return Vector128.comparisons(operation, a, b).low
+        case .phaddw, .phaddd, .phaddsw, .phsubw, .phsubd, .phsubsw:
+            return Vector128.neighbours(operation, Vector128(low: a.low, high: b.low), b).low
+        case .pabsb, .pabsw, .pabsd, .psignb, .psignw, .psignd, .pmaddubsw, .pmulhrsw:
+            return Vector128.signed(operation, a, b).low
+        case .pshufb: return a.picked(by: b, of: 8).low
+        case .palignr: return Vector128(low: b.low, high: a.low).shiftedRight(bytes: i.immediate & 0xFF).low
         case .packsswb, .packssdw, .packuswb:
             return Vector128.packed(operation, Vector128(low: a.low, high: b.low), b).low
         case .punpcklbw, .punpcklwd, .punpckldq: return Vector128.unpacked(operation, a, b).low

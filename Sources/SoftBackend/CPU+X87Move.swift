@@ -47,7 +47,10 @@ extension CPU {
             var environment = x87Environment
             environment.noteDenormals(operand, operand)
             let value = environment.propagated(operand) ?? operand.register
-            if note(environment) { push(value) }
+            note(environment)
+            // A denormal number is loaded all the same.
+            let isInvalid = environment.exceptions & FloatException.invalid & ~environment.masks != 0
+            if !isInvalid { push(value) }
         }
     }
 

@@ -28,6 +28,8 @@ struct InstructionFlags: OptionSet, BitwiseCopyable {
     static let segmentOverride = InstructionFlags(rawValue: 1 << 6)
     /// A REX prefix is present: byte registers 4 to 7 are SPL to DIL.
     static let rex = InstructionFlags(rawValue: 1 << 7)
+    /// REX.W, where it widens a register that no operand shows.
+    static let rexW = InstructionFlags(rawValue: 1 << 8)
 }
 
 /// Register numbers: 0 to 15 as the processor encodes them.
@@ -123,6 +125,7 @@ struct InstructionRecord: BitwiseCopyable {
 
     /// Asked after every block, hence not through OptionSet's generic code.
     @inline(__always) var writesRIP: Bool { flags.rawValue & InstructionFlags.writesRIP.rawValue != 0 }
+    @inline(__always) var hasREXW: Bool { flags.rawValue & InstructionFlags.rexW.rawValue != 0 }
     @inline(__always) var isLocked: Bool { flags.rawValue & InstructionFlags.lock.rawValue != 0 }
     @inline(__always) var bytes: UInt64 { 1 &<< UInt64(width) }
     @inline(__always) var length: UInt16 { nextOffset &- offset }
@@ -181,6 +184,7 @@ enum Operation: UInt16 {
     // CPU+BitManipulation.swift
     case movbe, popcnt, lzcnt, tzcnt, adcx, adox
     case andn, bextr, blsi, blsmsk, blsr, bzhi, mulx, pdep, pext, rorx, sarx, shlx, shrx
+    case crc32
     case rdfsbase, rdgsbase, wrfsbase, wrgsbase
 
     // CPU+Vector.swift, CPU+MMX.swift

@@ -16,6 +16,7 @@ extension Decoder {
     private static func extensionOperation(_ mnemonic: ZydisMnemonic) -> (Operation?, InstructionExtensions) {
         switch mnemonic {
         case ZYDIS_MNEMONIC_MOVBE: (.movbe, .movbe)
+        case ZYDIS_MNEMONIC_CRC32: (.crc32, .sse42)
         case ZYDIS_MNEMONIC_SFENCE: (.fence, .sse)
         case ZYDIS_MNEMONIC_LFENCE, ZYDIS_MNEMONIC_MFENCE: (.fence, .sse2)
         case ZYDIS_MNEMONIC_POPCNT: (.popcnt, .popcnt)

@@ -24,7 +24,9 @@ extension Decoder {
         let shuffle = vectorShuffle(instruction)
         if shuffle.0 != .none { return shuffle }
         let arithmetic = vectorArithmetic(instruction)
-        return arithmetic.0 != .none ? arithmetic : vectorFloat(instruction)
+        if arithmetic.0 != .none { return arithmetic }
+        let float = vectorFloat(instruction)
+        return float.0 != .none ? float : extendedVector(instruction)
     }
 
     private static func vectorMove(_ instruction: Encoding) -> (VectorOperation, InstructionExtensions) {

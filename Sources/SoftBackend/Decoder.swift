@@ -46,6 +46,7 @@ struct Decoder {
         var opcodeMap: ZydisOpcodeMap
         var opcode: UInt8
         var modRM: UInt8
+        var hasREXW: Bool
         var isLegacy: Bool
         var isFarBranch: Bool
         var length: UInt16
@@ -62,6 +63,7 @@ struct Decoder {
             mnemonic = unsafe instruction.mnemonic
             opcodeMap = unsafe instruction.opcode_map
             opcode = unsafe instruction.opcode
+            hasREXW = unsafe instruction.raw.rex.W != 0
             modRM = unsafe instruction.raw.modrm.mod << 6 | instruction.raw.modrm.reg << 3 | instruction.raw.modrm.rm
             isLegacy = unsafe instruction.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY
             isFarBranch = unsafe instruction.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR
@@ -204,6 +206,7 @@ struct Decoder {
         case (.memory, .immediate): result.form = .memoryImmediate
         default: result.form = .other
         }
+        if instruction.hasREXW { result.flags.insert(.rexW) }
         selectOperation(instruction, &result, operandWidth: instruction.operandWidth)
         specialise(&result)
         return result

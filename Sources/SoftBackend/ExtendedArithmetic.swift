@@ -238,7 +238,7 @@ extension FloatEnvironment {
                 ? .zero(isNegative: a.isNegative) : .infinity(isNegative: a.isNegative)
         }
         noteDenormals(a, b)
-        guard a.kind == .finite else { return a.register }
+        guard a.kind == .finite, b.kind != .zero else { return a.register }
         // Beyond every exponent there is.
         let limit = 1 << 17
         var power = 0

@@ -3,6 +3,7 @@
 
 extension WideFloat {
     static let one = WideFloat(exponent: 0, significand: 1 << 127)
+    fileprivate static let belowOne = WideFloat(exponent: -1, significand: .max)
     private static let pi = WideFloat(exponent: 1, significand: 0xC90F_DAA2_2168_C234_C4C6_628B_80DC_1CD1)
     private static let log2OfE = WideFloat(exponent: 0, significand: 0xB8AA_3B29_5C17_F0BB_BE87_FED0_691D_3E89)
     private static let naturalLogOf2 = WideFloat(exponent: -1, significand: 0xB172_17F7_D1CF_79AB_C9E3_B398_03F2_F6AF)
@@ -175,6 +176,14 @@ extension FloatEnvironment {
         }
     }
 
+    /// A result that counts as inexact although it is not: processors do not look.
+    private mutating func packAsInexact(_ value: WideFloat) -> ExtendedFloat {
+        let result = pack(value, precision: 64)
+        raise(FloatException.precision)
+        if result.signExponent & 0x7FFF == 0 { raise(FloatException.underflow) }
+        return result
+    }
+
     /// A result that is never exact, whatever its bits.
     private mutating func packInexact(_ value: WideFloat) -> ExtendedFloat {
         var value = value
@@ -227,9 +236,8 @@ extension FloatEnvironment {
         guard let logarithm, y.kind != .zero else { return .zero(isNegative: isNegative) }
         let product = WideFloat(y) * logarithm
         guard x.significand == ExtendedFloat.integerBit else { return packInexact(product) }
-        // Of a power of two the result may be exact. Processors do not look.
-        raise(FloatException.precision)
-        return pack(product, precision: 64)
+        // Of a power of two the result may be exact.
+        return packAsInexact(product)
     }
 
     /// FYL2XP1: y log2(x + 1).
@@ -271,6 +279,9 @@ extension FloatEnvironment {
         }
     }
 
+    /// Below this exponent an angle, its sine and its tangent are the same 64 bits, and no rounding goes elsewhere.
+    private static var angleIsSine: Int { -68 }
+
     struct Trigonometry {
         var sine: ExtendedFloat
         var cosine: ExtendedFloat
@@ -288,6 +299,10 @@ extension FloatEnvironment {
         noteDenormals(a, a)
         if a.kind == .zero { return Trigonometry(sine: a.register, cosine: .one) }
         guard a.exponent < 63 else { return nil }
+        if a.exponent < Self.angleIsSine {
+            let sine = wantsSine ? packAsInexact(WideFloat(a)) : .one
+            return Trigonometry(sine: sine, cosine: wantsCosine ? packInexact(.belowOne) : .one)
+        }
         let (sine, cosine) = WideFloat(a).sineAndCosine
         let first = wantsSine ? packInexact(sine) : .one
         return Trigonometry(sine: first, cosine: wantsCosine ? packInexact(cosine) : .one)
@@ -299,6 +314,7 @@ extension FloatEnvironment {
             return sineAndCosine(a, wantsSine: true, wantsCosine: false)
         }
         noteDenormals(a, a)
+        if a.exponent < Self.angleIsSine { return Trigonometry(sine: packAsInexact(WideFloat(a)), cosine: .one) }
         let (sine, cosine) = WideFloat(a).sineAndCosine
         return Trigonometry(sine: packInexact(sine / cosine), cosine: .one)
     }

@@ -5,7 +5,7 @@ import NVMM
 /// Extensions that the interpreter knows how to execute, each with the CPUID bit that offers it (SDM vol. 2, CPUID; APM
 /// vol. 3, appendix E, for LZCNT).
 struct InstructionExtensions: OptionSet {
-    var rawValue: UInt16
+    var rawValue: UInt32
     static let movbe = Self(rawValue: 1 << 0)
     static let popcnt = Self(rawValue: 1 << 1)
     static let lzcnt = Self(rawValue: 1 << 2)
@@ -18,6 +18,11 @@ struct InstructionExtensions: OptionSet {
     static let sse = Self(rawValue: 1 << 9)
     static let sse2 = Self(rawValue: 1 << 10)
     static let sse3 = Self(rawValue: 1 << 11)
+    static let ssse3 = Self(rawValue: 1 << 12)
+    static let sse41 = Self(rawValue: 1 << 13)
+    static let sse42 = Self(rawValue: 1 << 14)
+    static let aes = Self(rawValue: 1 << 15)
+    static let pclmulqdq = Self(rawValue: 1 << 16)
 
     /// What a table offers: a bit in leaf 1's or leaf 0x8000_0001's ECX, leaf 1's EDX, or leaf 7's EBX.
     init(offeredBy table: [CPUIDEntry]) {
@@ -28,6 +33,11 @@ struct InstructionExtensions: OptionSet {
         var offered: Self = []
         if bit(1, \.edx, 0) { offered.insert(.fpu) }
         if bit(1, \.ecx, 0) { offered.insert(.sse3) }
+        if bit(1, \.ecx, 1) { offered.insert(.pclmulqdq) }
+        if bit(1, \.ecx, 9) { offered.insert(.ssse3) }
+        if bit(1, \.ecx, 19) { offered.insert(.sse41) }
+        if bit(1, \.ecx, 20) { offered.insert(.sse42) }
+        if bit(1, \.ecx, 25) { offered.insert(.aes) }
         if bit(1, \.ecx, 22) { offered.insert(.movbe) }
         if bit(1, \.ecx, 23) { offered.insert(.popcnt) }
         if bit(0x8000_0001, \.ecx, 5) { offered.insert(.lzcnt) }
@@ -41,5 +51,5 @@ struct InstructionExtensions: OptionSet {
         self = offered
     }
 
-    init(rawValue: UInt16) { self.rawValue = rawValue }
+    init(rawValue: UInt32) { self.rawValue = rawValue }
 }

@@ -72,13 +72,16 @@ public final class ProcessorModel: Sendable {
 }
 
 extension ProcessorModel {
-    /// `base-v2` with x87, MMX, SSE and SSE2: the least that x86-64 systems ask for.
+    /// `base-v2` with x87, MMX, SSE to SSE4.2, AES and PCLMULQDQ: level x86-64-v2 of the psABI, and more.
     public static let baseV3 = ProcessorModel(name: "base-v3", table: baseV3Table, offers1GiBPages: true)
 
     private static let baseV3Table = baseV2Table.map { entry in
         var entry = entry
         switch entry.leaf {
-        case 1: entry.registers.edx |= 1 << 0 | 1 << 23 | 1 << 25 | 1 << 26  // FPU, MMX, SSE, SSE2
+        case 1:
+            entry.registers.edx |= 1 << 0 | 1 << 23 | 1 << 25 | 1 << 26  // FPU, MMX, SSE, SSE2
+            // SSE3, PCLMULQDQ, SSSE3, SSE4.1, SSE4.2, AES
+            entry.registers.ecx |= 1 << 0 | 1 << 1 | 1 << 9 | 1 << 19 | 1 << 20 | 1 << 25
         // Of the last x87 instruction there are no selectors, and no data pointer where it raised nothing.
         case 7: entry.registers.ebx |= 1 << 6 | 1 << 13
         case 0x8000_0002...0x8000_0004:

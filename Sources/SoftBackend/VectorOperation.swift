@@ -2,7 +2,7 @@
 
 /// The second level of ``Operation``: SDM vol. 2 describes each under its mnemonic, and names in brackets are others
 /// that differ in nothing that a program can tell.
-enum VectorOperation: UInt8 {
+enum VectorOperation: UInt16 {
     case none
 
     // Moves: CPU+VectorMove.swift
@@ -38,7 +38,26 @@ enum VectorOperation: UInt8 {
     case psllw, pslld, psllq, psrlw, psrld, psrlq, psraw, psrad
     case pslldq, psrldq
 
-    // Floating point: CPU+VectorFloat.swift
+    // SSE3 to SSE4.2: VectorHorizontal.swift, VectorText.swift
+    case movddup, movsldup, movshdup
+    case phaddw, phaddd, phaddsw, phsubw, phsubd, phsubsw
+    case pabsb, pabsw, pabsd, psignb, psignw, psignd, pmaddubsw, pmulhrsw
+    case pshufb, palignr
+    case pmuldq, pmulld, pcmpeqq, pcmpgtq, packusdw, phminposuw, mpsadbw
+    case pminsb, pmaxsb, pminuw, pmaxuw, pminud, pmaxud, pminsd, pmaxsd
+    case pmovsxbw, pmovsxbd, pmovsxbq, pmovsxwd, pmovsxwq, pmovsxdq
+    case pmovzxbw, pmovzxbd, pmovzxbq, pmovzxwd, pmovzxwq, pmovzxdq
+    case blendps, blendpd, pblendw, blendvps, blendvpd, pblendvb, ptest
+    case pinsrb, pinsrd, pinsrq, insertps, pextrb, pextrwToMemory
+    case pextrd  // (EXTRACTPS)
+    case pextrq
+    case pcmpestri, pcmpestrm, pcmpistri, pcmpistrm
+
+    // AES and PCLMULQDQ: VectorCipher.swift
+    case aesenc, aesenclast, aesdec, aesdeclast, aesimc, aeskeygenassist, pclmulqdq
+
+    // Floating point: CPU+VectorFloat.swift, CPU+VectorExtended.swift
+    case addsubps, addsubpd, haddps, haddpd, hsubps, hsubpd, dpps, dppd, roundps, roundpd, roundss, roundsd
     case addps, addpd, addss, addsd
     case subps, subpd, subss, subsd
     case mulps, mulpd, mulss, mulsd
@@ -50,4 +69,11 @@ enum VectorOperation: UInt8 {
     case cmpps, cmppd, cmpss, cmpsd, comiss, comisd, ucomiss, ucomisd
     case cvtdq2ps, cvtps2dq, cvttps2dq, cvtdq2pd, cvtpd2dq, cvttpd2dq, cvtps2pd, cvtpd2ps
     case cvtss2sd, cvtsd2ss, cvtsi2ss, cvtsi2sd, cvtss2si, cvttss2si, cvtsd2si, cvttsd2si
+}
+
+extension VectorOperation {
+    /// Of SSE3 and later.
+    @inline(__always) var isExtended: Bool {
+        rawValue >= Self.movddup.rawValue && rawValue <= Self.roundsd.rawValue
+    }
 }

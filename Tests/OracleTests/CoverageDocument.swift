@@ -1,4 +1,4 @@
-// Docs/soft-backend.md: made by the test run, and held against what the tests know.
+// Docs/instructions.md: made by the test run, and held against what the tests know.
 
 import Foundation
 import SoftBackend
@@ -48,7 +48,7 @@ struct CoverageRow: Sendable {
 
 enum CoverageDocument {
     static let path = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-        .deletingLastPathComponent().appendingPathComponent("Docs/soft-backend.md")
+        .deletingLastPathComponent().appendingPathComponent("Docs/instructions.md")
 
     static let notOffered = "manual: an instruction that CPUID does not offer raises #UD, or is the older one"
 
@@ -79,7 +79,7 @@ enum CoverageDocument {
         guard OracleSettings.writesTable else { return }
         try FileManager.default.createDirectory(at: path.deletingLastPathComponent(), withIntermediateDirectories: true)
         try Data(text(rows).utf8).write(to: path)
-        print("written: Docs/soft-backend.md, \(rows.count) rows")
+        print("written: Docs/instructions.md, \(rows.count) rows")
     }
 
     static func printSummary(_ rows: [CoverageRow]) {
@@ -87,12 +87,12 @@ enum CoverageDocument {
         print(
             "soft backend table: \(rows.count) rows (host \(count("host")), TCG \(count("TCG")), "
                 + "manual \(count("manual"))), \(rows.reduce(0) { $0 + $1.cases }) cases, "
-                + "\(rows.reduce(0) { $0 + $1.differences }) differences: Docs/soft-backend.md")
+                + "\(rows.reduce(0) { $0 + $1.differences }) differences: Docs/instructions.md")
     }
 
     private static func text(_ rows: [CoverageRow]) -> String {
         var lines = [
-            "# The soft backend: what is tested against what", "",
+            "# Instructions and rules: what is tested against what", "",
             "Made by `EXIT_TRACER_WRITE_TABLE=1 swift test -c release -Xswiftc -enable-testing"
                 + " --filter HostOracleTests`;",
             "the tests hold this page against the current rows, and each name against the test sources.", "",
@@ -107,11 +107,10 @@ enum CoverageDocument {
             "some hypervisors give its own address as return address; so are 16-bit near branches in 64-bit mode, in"
                 + " which",
             "SDM and APM differ.", "",
-            "What an instruction does stands here for the largest model under the vendor of the host's processor, and"
-                + " with FISTTP,",
-            "which is executed where a recording's CPUID offers SSE3. Transcendental x87 results may differ by a unit"
-                + " in the last",
-            "place, RCPPS and RSQRTPS by the error that the manual allows. Encodings of x87 that no manual lists, and"
+            "What an instruction does stands here for the largest model under the vendor of the host's processor."
+                + " Transcendental",
+            "x87 results may differ by a unit in the last place, RCPPS and RSQRTPS by the error that the manual"
+                + " allows. Encodings of x87 that no manual lists, and"
                 + " that have",
             "rows all the same, are held against processors of Intel alone.", "",
             "## Rules and their tests", "", "| rule | test | file |", "|---|---|---|",
@@ -133,7 +132,7 @@ enum CoverageDocument {
         let text = try String(contentsOf: CoverageDocument.path, encoding: .utf8)
         let committed = text.split(separator: "\n").compactMap { CoverageRow(line: $0) }
         let current = CoverageDocument.rows([])
-        #expect(committed.map(\.key) == current.map(\.key), "make it anew: see the head of Docs/soft-backend.md")
+        #expect(committed.map(\.key) == current.map(\.key), "make it anew: see the head of Docs/instructions.md")
         for row in committed {
             #expect(!row.implemented.isEmpty && !row.oracle.isEmpty && row.cases > 0, "\(row.key)")
             #expect(row.differences == 0, "\(row.key)")

@@ -13,6 +13,8 @@ final class FirmwareConfiguration {
         static let maximumProcessors: UInt16 = 0x0F
         static let fileDirectory: UInt16 = 0x19
         static let firstFile: UInt16 = 0x20
+        /// Whether IRQ 0 comes at input 2 of the I/O APIC.
+        static let timerIsOverridden: UInt16 = 0x8002
     }
 
     /// Guest memory as the device sees it.
@@ -36,6 +38,7 @@ final class FirmwareConfiguration {
         items[Item.id] = [3, 0, 0, 0]
         items[Item.nodes] = [UInt8](repeating: 0, count: 8)
         items[Item.bootMenu] = [0, 0]
+        items[Item.timerIsOverridden] = [1]
         rebuildDirectory()
     }
 

@@ -12,6 +12,15 @@ final class PowerManagement {
     /// Sets SCI_EN, as firmware does when it is asked to.
     func enterACPIMode() { control |= 1 }
 
+    /// The command port's values that SeaBIOS' FADT names: ACPI 1.0b, section 4.7.2.5.
+    func handleCommand(_ value: UInt8) {
+        switch value {
+        case 0xF1: enterACPIMode()
+        case 0xF0: control &= ~1
+        default: break
+        }
+    }
+
     /// - Parameter offset: from PMBASE, 0...63.
     func read(offset: UInt16, at clock: UInt64) -> UInt32 {
         switch offset {

@@ -5,6 +5,8 @@ struct Ticks {
     /// In Hz, 1 to 10^9.
     let frequency: UInt64
     static let clockFrequency: UInt64 = 1_000_000_000
+    /// What reading a port takes on the ISA bus: eight cycles at 8 MHz, about a microsecond.
+    static let perPortRead: UInt64 = 1000
 
     /// Whole ticks that have passed at a clock.
     func count(at clock: UInt64) -> UInt64 { Self.scale(clock, by: frequency, over: Self.clockFrequency).quotient }

@@ -32,15 +32,7 @@ import SoftBackend
     deinit { unsafe host_oracle_close(oracle) }
 
     /// The model with the most instructions, under the host's vendor, which decides where processors differ and may.
-    static var model: ProcessorModel {
-        // SSE3 is not whole yet; its FISTTP is.
-        let table = SoftBackend(model: .baseV3.ofVendor(vendor)).cpuidTable.map { entry in
-            var entry = entry
-            if entry.leaf == 1 { entry.registers.ecx |= 1 << 0 }
-            return entry
-        }
-        return .presenting(table, name: "base-v3 with FISTTP", setsAuxiliaryByShifts: false)
-    }
+    static var model: ProcessorModel { .baseV3.ofVendor(vendor) }
     static var vendor: String {
         let leaf = host_oracle_cpuid(0).registers
         let bytes = [leaf.1, leaf.3, leaf.2].flatMap { word in

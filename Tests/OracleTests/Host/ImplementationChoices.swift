@@ -51,8 +51,9 @@ enum ImplementationChoices {
     /// SDM vol. 2A, CALL: the stack has room for both words of a far call, or #SS(0) comes before the first is pushed.
     /// AMD's processors leave the first, which is CS, where only the second has no room.
     private static func firstPushStays(_ pair: OraclePair, _ row: HostRow, _ test: OracleCase) -> Bool {
+        guard row.mnemonic == "CALL far" else { return false }
         let pushes = Pushes(row, test), word = pushes.word(0)
-        return row.mnemonic == "CALL far" && pair.host.vector == 12 && pair.guest.vector == 12
+        return pair.host.vector == 12 && pair.guest.vector == 12
             && pushes.hasRoom(0) && !pushes.hasRoom(1)
             && pair.guest.changeCount == 0 && pair.host.changeCount == pair.host.changes.count
             && pair.host.changes.allSatisfy { change in

@@ -104,7 +104,8 @@ struct VEX: Sendable, Equatable {
 
 /// Optional instructions, by the CPUID bit that offers them.
 enum CPUFeature: Sendable, CaseIterable {
-    case lahf64, popcnt, lzcnt, bmi1, bmi2, adx, movbe, cmpxchg16b, fpu, mmx, sse, sse2, sse3
+    case lahf64, popcnt, lzcnt, bmi1, bmi2, adx, movbe, cmpxchg16b, fpu, mmx, sse, sse2, sse3, ssse3, sse41, sse42, aes
+    case pclmulqdq
 
     /// Leaf, register (0 EAX ... 3 EDX), bit.
     var place: (leaf: UInt32, register: Int, bit: Int) {
@@ -119,6 +120,11 @@ enum CPUFeature: Sendable, CaseIterable {
         case .cmpxchg16b: (1, 2, 13)
         case .fpu: (1, 3, 0)
         case .sse3: (1, 2, 0)
+        case .pclmulqdq: (1, 2, 1)
+        case .ssse3: (1, 2, 9)
+        case .sse41: (1, 2, 19)
+        case .sse42: (1, 2, 20)
+        case .aes: (1, 2, 25)
         case .mmx: (1, 3, 23)
         case .sse: (1, 3, 25)
         case .sse2: (1, 3, 26)

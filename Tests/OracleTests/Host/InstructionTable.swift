@@ -6,6 +6,7 @@ enum InstructionTable {
     static let forms: [InstructionForm] =
         arithmetic + unary + shifts + multiplication + bits + moves + conditional + stack + branches + farTransfers
         + strings + flagsAndDecimal + segmentsAndSelectors + optional + vectors + mmx + x87
+        + extendedVectors
 
     private static let legacy: [CodeMode] = [.bits16, .bits32]
     private static let v = [16, 32, 64]

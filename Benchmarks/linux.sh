@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Debian's kernel to the session of Samples/linux and off: recorded and replayed here, and by QEMU on TCG without and with
+# its instruction counter and its record/replay. One run of each, one after the other: a run is half a minute or more.
+# Usage: Benchmarks/linux.sh TRACECTL [--quick]            --quick: a short session, and no record/replay of QEMU
+set -euo pipefail
+tracectl=$1
+root=$(cd "$(dirname "$0")/.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+"$root/Scripts/fetch-linux.sh" || { echo "  no linux-image-amd64 from apt"; exit 0; }
+"$root/Samples/linux/build.sh" "$root/.build-linux/busybox" "$work/initrd.gz"
+line="console=ttyS0 quiet"
+[[ " $* " != *" --quick "* ]] || line="$line forks=5 kib=64"
+kernel=(-kernel "$root/.build-linux/vmlinuz" -initrd "$work/initrd.gz" -append "$line")
+
+seconds() {
+    local begin=$EPOCHREALTIME
+    "$@" >"$work/output.txt" 2>&1 || true
+    awk -v a="$begin" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }'
+}
+record() {
+    "$tracectl" record --kernel "$root/.build-linux/vmlinuz" --initrd "$work/initrd.gz" --append "$line" --memory 256M \
+        --max-instructions 40000000000 -o "$work/linux.vmtrace"
+}
+qemu() {
+    timeout 300 qemu-system-x86_64 -accel tcg "$@" -m 256 -display none -vga none -nodefaults -no-reboot \
+        -serial "file:$work/serial.txt" "${kernel[@]}"
+    grep -q '^session: done' "$work/serial.txt"
+}
+recorded=$(seconds record)
+instructions=$(sed -n 's/^recorded [0-9,]* exits, \([0-9,]*\) instructions.*/\1/p' "$work/output.txt" | tr -d ,)
+exits=$(sed -n 's/^recorded \([0-9,]*\) exits.*/\1/p' "$work/output.txt" | tr -d ,)
+bytes=$(stat -c %s "$work/linux.vmtrace")
+replayed=$(seconds "$tracectl" replay "$work/linux.vmtrace")
+awk -v i="$instructions" -v e="$exits" -v b="$bytes" -v r="$recorded" -v p="$replayed" 'BEGIN {
+    printf "  recorded: %.1f s, %.2f G instructions, %.0f M instr/s, %d exits\n", r, i / 1e9, i / r / 1e6, e
+    printf "  replayed: %.1f s, %.2f times the recording\n", p, p / r
+    printf "  trace: %.1f MiB, %.0f bytes a million instructions\n", b / 1048576, b / (i / 1e6)
+}'
+command -v qemu-system-x86_64 >/dev/null || { echo "  no qemu-system-x86_64"; exit 0; }
+echo "  QEMU TCG: plain $(seconds qemu) s"
+echo "  QEMU TCG, -icount shift=auto: $(seconds qemu -icount shift=auto) s"
+echo "  QEMU TCG, -icount shift=0,sleep=off: $(seconds qemu -icount shift=0,sleep=off) s"
+[[ " $* " != *" --quick "* ]] || exit 0
+echo "  QEMU TCG records: $(seconds qemu -icount "shift=auto,rr=record,rrfile=$work/log") s," \
+    "log $(awk -v b="$(stat -c %s "$work/log")" 'BEGIN { printf "%.1f", b / 1048576 }') MiB"
+echo "  QEMU TCG replays: $(seconds qemu -icount "shift=auto,rr=replay,rrfile=$work/log") s"
