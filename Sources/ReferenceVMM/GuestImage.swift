@@ -4,9 +4,8 @@ import NVMM
 
 /// Recognises and loads guest images. Their bytes are untrusted.
 public enum GuestImage {
-    /// What an image is by its headers: a Linux kernel, multiboot, ELF, or flat.
+    /// What an image is by its headers: multiboot, ELF, or flat.
     public static func detect(_ bytes: [UInt8]) -> PCConfiguration.Image {
-        if LinuxImage.isKernel(bytes) { return .linux(LinuxImage(kernel: bytes)) }
         if multibootOffset(bytes) != nil { return .multiboot(bytes) }
         if isELF(bytes) { return .elf(bytes) }
         return .flat(bytes)

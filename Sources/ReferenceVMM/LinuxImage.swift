@@ -58,12 +58,12 @@ public struct LinuxImage: Sendable {
 
     /// Puts everything into memory and the first VCPU at the kernel's entry.
     func load(into memory: PCMemory, acpiRootPointer: UInt64, bootstrap vcpu: any VCPU) throws(PCError) {
-        guard Self.isKernel(kernel) else { throw .badImageHeader(offset: Header.magic) }
+        guard Self.isKernel(kernel) else { throw .kernelHeader(offset: Header.magic) }
         let version = UInt16(try field(Header.version, 2))
         guard version >= 0x20C else { throw .kernelProtocol(version: version) }
         let setupSectors = try field(Header.start, 1)
         let codeOffset = Int(setupSectors == 0 ? 5 : setupSectors + 1) * 512
-        guard codeOffset < kernel.count else { throw .badImageHeader(offset: Header.start) }
+        guard codeOffset < kernel.count else { throw .kernelHeader(offset: Header.start) }
         let code = kernel[codeOffset...]
 
         // While it unpacks itself, the kernel needs room that it tells of.
@@ -82,12 +82,13 @@ public struct LinuxImage: Sendable {
         let room = min(try field(Header.commandLineMaximum, 4), Place.commandLineBytes - 1)
         guard text.count <= room else { throw .commandLineTooLong(text.count, maximum: Int(room)) }
         try GuestImage.store((text + [0])[...], at: Place.commandLine, in: memory)
-        let initrdAddress = try loadInitrd(into: memory, above: runtimeEnd)
+        let initrdAddress = try loadInitrd(
+            into: memory, above: max(runtimeEnd, Place.kernel + UInt64(code.count)))
 
         var parameters = [UInt8](repeating: 0, count: Parameters.byteCount)
         // The header ends where its own jump says.
         let end = min(Header.magic + Int(kernel[0x201]), kernel.count, Parameters.memoryMap)
-        guard end > Header.start else { throw .badImageHeader(offset: 0x201) }
+        guard end > Header.start else { throw .kernelHeader(offset: 0x201) }
         parameters.replaceSubrange(Header.start..<end, with: kernel[Header.start..<end])
         func set(_ offset: Int, _ value: UInt64, _ count: Int) {
             for index in 0..<count {

@@ -102,6 +102,8 @@ public enum PCError: Error, Equatable, Sendable {
     case diskSize(Int, maximum: Int)
     /// No multiboot or ELF header, or one that contradicts itself; `offset` in bytes into the image.
     case badImageHeader(offset: Int)
+    /// No setup header of a Linux kernel, or one that contradicts itself; `offset` in bytes into the image.
+    case kernelHeader(offset: Int)
     /// A Linux kernel with a boot protocol before 2.12, as `version` has it: 0x020C.
     case kernelProtocol(version: UInt16)
     /// A kernel's command line, in bytes.

@@ -159,10 +159,12 @@ extension CPU {
         _ i: borrowing DecodedInstruction, _ low: UInt64, _ high: UInt16, _ environment: FloatEnvironment
     ) throws(Interruption) -> Bool {
         if environment.hasNoResult { return false }
-        let offset = effectiveAddress(i)
-        // The last bytes first: a fault on the second page leaves the first as it was.
-        try store(i.segment, (offset &+ 8) & i.addressMask, high)
+        let offset = effectiveAddress(i), upper = (offset &+ 8) & i.addressMask
+        // Both parts, before the first byte changes.
+        try checkWritable(try linear(i.segment, offset, byteCount: 8, .write), byteCount: 8, segment: i.segment)
+        try checkWritable(try linear(i.segment, upper, byteCount: 2, .write), byteCount: 2, segment: i.segment)
         try store(i.segment, offset, low)
+        try store(i.segment, upper, high)
         return true
     }
 

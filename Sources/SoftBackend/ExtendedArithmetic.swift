@@ -334,30 +334,44 @@ extension FloatEnvironment {
             raise(FloatException.invalid)
             return nil
         }
+        let whole = whole(a, truncating ? .zero : rounding)
+        let limit = 1 << UInt128(bits - 1) as UInt128
+        guard a.isNegative ? whole.magnitude <= limit : whole.magnitude < limit else {
+            raise(FloatException.invalid)
+            return nil
+        }
+        note(whole)
+        let value = UInt64(truncatingIfNeeded: whole.magnitude)
+        return Int64(bitPattern: a.isNegative ? 0 &- value : value)
+    }
+
+    private struct Whole {
+        var magnitude: UInt128
+        var isInexact: Bool
+        var goesUp: Bool
+    }
+
+    private mutating func note(_ whole: Whole) {
+        guard whole.isInexact else { return }
+        raise(FloatException.precision)
+        roundedUp = whole.goesUp
+    }
+
+    /// - Parameter a: finite, below 2^64.
+    private func whole(_ a: ExtendedOperand, _ rounding: FloatRounding) -> Whole {
         // 64 bits before the point, 64 after it.
         let wide = (UInt128(a.significand) << 64).shiftedRightSticky(63 - a.exponent)
         let fraction = UInt64(truncatingIfNeeded: wide)
         let half: UInt64 = 1 << 63
-        var magnitude = wide >> 64
+        let magnitude = wide >> 64
         let goesUp =
-            switch truncating ? .zero : rounding {
+            switch rounding {
             case .nearestEven: fraction > half || fraction == half && magnitude & 1 != 0
             case .down: fraction != 0 && a.isNegative
             case .up: fraction != 0 && !a.isNegative
             case .zero: false
             }
-        if goesUp { magnitude += 1 }
-        let limit = 1 << UInt128(bits - 1) as UInt128
-        guard a.isNegative ? magnitude <= limit : magnitude < limit else {
-            raise(FloatException.invalid)
-            return nil
-        }
-        if fraction != 0 {
-            raise(FloatException.precision)
-            roundedUp = goesUp
-        }
-        let value = UInt64(truncatingIfNeeded: magnitude)
-        return Int64(bitPattern: a.isNegative ? 0 &- value : value)
+        return Whole(magnitude: goesUp ? magnitude + 1 : magnitude, isInexact: fraction != 0, goesUp: goesUp)
     }
 
     /// FRNDINT.
@@ -366,7 +380,12 @@ extension FloatEnvironment {
         noteDenormals(a, a)
         guard a.kind == .finite, a.exponent < 63 else { return a.register }
         if hasNoResult { return a.register }
-        guard let integer = integer(a, bits: 64), integer != 0 else { return .zero(isNegative: a.isNegative) }
-        return ExtendedOperand(integer: integer).register
+        let whole = whole(a, rounding)
+        let result =
+            whole.magnitude == 0
+            ? .zero(isNegative: a.isNegative)
+            : pack(WideFloat(isNegative: a.isNegative, exponent: 127, normalizing: whole.magnitude), precision: 64)
+        note(whole)
+        return result
     }
 }

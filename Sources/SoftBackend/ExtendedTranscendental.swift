@@ -10,7 +10,7 @@ extension WideFloat {
     private static let log2Of10 = WideFloat(exponent: 1, significand: 0xD49A_784B_CD1B_8AFE_492B_F6FF_4DAF_DB4D)
     private static let log10Of2 = WideFloat(exponent: -2, significand: 0x9A20_9A84_FBCF_F798_8F89_59AC_0B7C_9178)
 
-    /// Whether more than sixty-four bits are needed.
+    /// What FLDPI and its like load.
     fileprivate static func constant(_ operation: X87Operation) -> WideFloat {
         switch operation {
         case .fldpi: pi

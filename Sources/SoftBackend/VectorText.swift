@@ -9,8 +9,8 @@ struct TextComparison {
     /// Inverts the result: all of it, or where the second text is.
     private let inverts: Bool
     private let invertsValidOnly: Bool
-    let wantsHighest: Bool
-    let wantsMask: Bool
+    /// Of an index, the highest; of a mask, lanes rather than bits.
+    private let bit6: Bool
 
     init(_ immediate: UInt8) {
         isWords = immediate & 1 != 0
@@ -18,14 +18,13 @@ struct TextComparison {
         aggregation = [.equalAny, .ranges, .equalEach, .equalOrdered][Int(immediate >> 2 & 3)]
         inverts = immediate & 0x10 != 0
         invertsValidOnly = immediate & 0x20 != 0
-        wantsHighest = immediate & 0x40 != 0
-        wantsMask = wantsHighest
+        bit6 = immediate & 0x40 != 0
     }
 
     /// Elements in a register: 16 bytes, or 8 words.
     var count: Int { isWords ? 8 : 16 }
 
-    func element(_ text: Vector128, _ index: Int) -> Int {
+    private func element(_ text: Vector128, _ index: Int) -> Int {
         switch (isWords, isSigned) {
         case (true, true): Int(text.signedHalves[index])
         case (true, false): Int(text.halves[index])
@@ -76,12 +75,12 @@ struct TextComparison {
     /// The lowest element of a result, or the highest; past the end where there is none.
     func index(of result: UInt32) -> UInt64 {
         if result == 0 { return UInt64(count) }
-        return UInt64(wantsHighest ? 31 - result.leadingZeroBitCount : result.trailingZeroBitCount)
+        return UInt64(bit6 ? 31 - result.leadingZeroBitCount : result.trailingZeroBitCount)
     }
 
     /// As many bits, or a lane of ones for each.
     func mask(of result: UInt32) -> Vector128 {
-        guard wantsMask else { return Vector128(low: UInt64(result)) }
+        guard bit6 else { return Vector128(low: UInt64(result)) }
         var bytes = SIMD16<UInt8>()
         for index in 0..<16 where result >> UInt32(isWords ? index / 2 : index) & 1 != 0 { bytes[index] = 0xFF }
         return Vector128(bytes)

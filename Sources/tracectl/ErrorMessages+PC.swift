@@ -30,6 +30,9 @@ func sentence(for error: PCError) -> String {
         "is an ELF or multiboot image whose header is cut short or wrong at byte \(offset): build it anew,"
             + " or give --load-at to run it as a flat image"
     case .unsupportedELF(let machine): "is an ELF file for machine \(machine): give one for x86"
+    case .kernelHeader(let offset):
+        "is no Linux kernel that can be booted: its setup header is missing or wrong at byte \(offset):"
+            + " give a bzImage, such as a distribution's /boot/vmlinuz"
     case .kernelProtocol(let version):
         "is a Linux kernel with boot protocol \(version >> 8).\(version & 0xFF), and 2.12 is needed:"
             + " use one from 2012 or later (3.8), or boot it through --firmware"

@@ -266,6 +266,10 @@ struct Record: ParsableCommand {
                     commandLine: append ?? ""))
         } else {
             let bytes = try readFile(guest ?? "")
+            if loadAt == nil, LinuxImage.isKernel(bytes) {
+                throw Trouble(
+                    path: guest ?? "", cause: PlainTrouble(sentence: "is a Linux kernel: boot it with --kernel"))
+            }
             image = loadAt.map { .flat(bytes, loadAt: GPA($0.value)) } ?? GuestImage.detect(bytes)
         }
         return PCConfiguration(

@@ -82,7 +82,7 @@ private func outcome(
         }
         let good = kernel([0xF4])
         #expect(error(LinuxImage(kernel: good)) == nil)
-        #expect(error(LinuxImage(kernel: [0xF4])) == .badImageHeader(offset: 0x202))
+        #expect(error(LinuxImage(kernel: [0xF4])) == .kernelHeader(offset: 0x202))
         #expect(error(LinuxImage(kernel: kernel([0xF4], version: 0x20B))) == .kernelProtocol(version: 0x20B))
         #expect(
             error(LinuxImage(kernel: good, commandLine: "seventeen letters"))
