@@ -21,6 +21,9 @@ swift build -c release -Xswiftc -enable-testing --product vmtrace
 swift build -c release -Xswiftc -enable-testing --product tracectl
 Benchmarks/preload.sh "$PWD/.build/release/tracectl" $quick
 echo
+echo "Debian's kernel, recorded and replayed:"
+Benchmarks/linux.sh "$PWD/.build/release/tracectl" $quick
+echo
 echo "recording clients of /dev/kvm:"
 Benchmarks/kvm.sh "$PWD/.build/release/tracectl" $quick
 echo

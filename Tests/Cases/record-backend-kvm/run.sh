@@ -7,8 +7,15 @@ for guest in "$GUESTS"/*.bin; do
     source "$CASES/guest-options.sh" "$name"
     options=${options#--max-instructions * }
     tracectl record $options -o soft.vmtrace >soft.txt 2>soft.err
-    timeout 60 tracectl record --backend kvm $options --keyframe-every 500 -o kvm.vmtrace >kvm.txt 2>kvm.err
-    echo "$name: status $?"
+    for attempt in 1 2 3; do
+        timeout 60 tracectl record --backend kvm $options --keyframe-every 500 -o kvm.vmtrace >kvm.txt 2>kvm.err
+        status=$?
+        # Now and then the counter decides which way this guest goes, so that nothing can be said of the rest (README,
+        # Limits): one of three recordings must be one of which something can.
+        [ "$name" = timestamps ] || break
+        tracectl replay kvm.vmtrace | grep -q '^  unverifiable: the time-stamp counter decided' || break
+    done
+    echo "$name: status $status"
     sed '/^recorded /,$d' soft.txt >soft.out
     sed '/^recorded /,$d' kvm.txt >kvm.out
     # The boot sector echoes a key whenever the timer lets it.
