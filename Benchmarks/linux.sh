@@ -13,9 +13,10 @@ line="console=ttyS0 quiet"
 [[ " $* " != *" --quick "* ]] || line="$line forks=5 kib=64"
 kernel=(-kernel "$root/.build-linux/vmlinuz" -initrd "$work/initrd.gz" -append "$line")
 
+# What failed has no time.
 seconds() {
     local begin=$EPOCHREALTIME
-    "$@" >"$work/output.txt" 2>&1 || true
+    "$@" >"$work/output.txt" 2>&1 || { echo "failed after some"; return; }
     awk -v a="$begin" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }'
 }
 record() {
@@ -28,6 +29,7 @@ qemu() {
     grep -q '^session: done' "$work/serial.txt"
 }
 recorded=$(seconds record)
+[[ $recorded != failed* ]] || { cat "$work/output.txt"; exit 1; }
 instructions=$(sed -n 's/^recorded [0-9,]* exits, \([0-9,]*\) instructions.*/\1/p' "$work/output.txt" | tr -d ,)
 exits=$(sed -n 's/^recorded \([0-9,]*\) exits.*/\1/p' "$work/output.txt" | tr -d ,)
 bytes=$(stat -c %s "$work/linux.vmtrace")

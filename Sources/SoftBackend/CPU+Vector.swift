@@ -37,9 +37,6 @@ extension CPU {
             xmm[Int(i.register0 & 15)] = xmm[Int(i.register0 & 15)].shifted(i.vector, by: count)
         case .pslldq: xmm[Int(i.register0 & 15)] = xmm[Int(i.register0 & 15)].shiftedLeft(bytes: i.immediate & 0xFF)
         case .psrldq: xmm[Int(i.register0 & 15)] = xmm[Int(i.register0 & 15)].shiftedRight(bytes: i.immediate & 0xFF)
-        case .addps, .addpd, .addss, .addsd, .subps, .subpd, .subss, .subsd, .mulps, .mulpd, .mulss, .mulsd, .divps,
-            .divpd, .divss, .divsd:
-            try calculateVector(i)
         default: if i.vector.isExtended { try extendedVector(i) } else { try calculateVector(i) }
         }
     }

@@ -8,7 +8,7 @@ extension CPU {
         let immediate = i.immediate & 0xFF
         switch i.vector {
         case .movddup:
-            let low = i.flags.contains(.memory) ? try loadOperand(i) : xmm[Int(i.register1 & 15)].low
+            let low = try doubleSource(i)
             xmm[first] = Vector128(low: low, high: low)
         case .movsldup, .movshdup:
             let odd = i.vector == .movshdup ? 1 : 0, source = try vectorSource(i).doubles
@@ -36,7 +36,7 @@ extension CPU {
             status.rflags =
                 (common[0] | common[1] == 0 ? RFLAGS.zf : 0) | (rest[0] | rest[1] == 0 ? RFLAGS.cf : 0)
         case .pinsrb:
-            xmm[first].bytes[Int(immediate & 15)] = i.flags.contains(.memory) ? try loadOperand(i) : read(i.register1)
+            xmm[first].bytes[Int(immediate & 15)] = UInt8(truncatingIfNeeded: try secondOperand(i, width: 0))
         case .pinsrd:
             xmm[first].doubles[Int(immediate & 3)] = UInt32(truncatingIfNeeded: try secondOperand(i, width: 2))
         case .pinsrq: xmm[first].words[Int(immediate & 1)] = try secondOperand(i, width: 3)
@@ -95,20 +95,15 @@ extension CPU {
     private mutating func extractLane(_ i: borrowing DecodedInstruction) throws(Interruption) {
         let isMemory = i.flags.contains(.memory)
         let source = xmm[Int((isMemory ? i.register0 : i.register1) & 15)]
-        switch i.vector {
-        case .pextrb:
-            let value = source.bytes[Int(i.immediate & 15)]
-            if isMemory { try storeOperand(i, value) } else { write(i.register0, UInt32(value)) }
-        case .pextrwToMemory:
-            let value = source.halves[Int(i.immediate & 7)]
-            if isMemory { try storeOperand(i, value) } else { write(i.register0, UInt32(value)) }
-        case .pextrd:
-            let value = source.doubles[Int(i.immediate & 3)]
-            if isMemory { try storeOperand(i, value) } else { write(i.register0, value) }
-        default:
-            let value = source.words[Int(i.immediate & 1)]
-            if isMemory { try storeOperand(i, value) } else { write(i.register0, value) }
-        }
+        let (value, width): (UInt64, UInt8) =
+            switch i.vector {
+            case .pextrb: (UInt64(source.bytes[Int(i.immediate & 15)]), 0)
+            case .pextrwToMemory: (UInt64(source.halves[Int(i.immediate & 7)]), 1)
+            case .pextrd: (UInt64(source.doubles[Int(i.immediate & 3)]), 2)
+            default: (source.words[Int(i.immediate & 1)], 3)
+            }
+        if isMemory { return try store(i.segment, effectiveAddress(i), value, width: width) }
+        write(i.register0, value, width: max(width, 2))
     }
 
     private mutating func compareTexts(_ i: borrowing DecodedInstruction) throws(Interruption) {
@@ -176,12 +171,9 @@ extension CPU {
                 result.words[1] = environment.sum(b[0], b[1], negating: isDifference, DoubleFormat.self)
             }
         case .roundss:
-            let source: UInt32 =
-                i.flags.contains(.memory) ? try loadOperand(i) : xmm[Int(i.register1 & 15)].doubles[0]
-            result.doubles[0] = environment.rounded(source, i.immediate, SingleFormat.self)
+            result.doubles[0] = environment.rounded(try singleSource(i), i.immediate, SingleFormat.self)
         default:  // ROUNDSD
-            let source: UInt64 = i.flags.contains(.memory) ? try loadOperand(i) : xmm[Int(i.register1 & 15)].low
-            result.low = environment.rounded(source, i.immediate, DoubleFormat.self)
+            result.low = environment.rounded(try doubleSource(i), i.immediate, DoubleFormat.self)
         }
         try finish(environment)
         xmm[first] = result

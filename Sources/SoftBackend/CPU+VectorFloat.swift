@@ -178,13 +178,13 @@ extension CPU {
 
     // MARK: Operands
 
-    @inline(__always) private mutating func singleSource(
+    @inline(__always) mutating func singleSource(
         _ i: borrowing DecodedInstruction
     ) throws(Interruption) -> UInt32 {
         i.flags.contains(.memory) ? try loadOperand(i) : xmm[Int(i.register1 & 15)].doubles[0]
     }
 
-    @inline(__always) private mutating func doubleSource(
+    @inline(__always) mutating func doubleSource(
         _ i: borrowing DecodedInstruction
     ) throws(Interruption) -> UInt64 {
         i.flags.contains(.memory) ? try loadOperand(i) : xmm[Int(i.register1 & 15)].low

@@ -32,7 +32,7 @@ extension FloatEnvironment {
             raise(FloatException.overflow)
             if masks & FloatException.overflow != 0 {
                 raise(FloatException.precision)
-                let staysFinite = rounding == .zero || rounding == (value.isNegative ? .up : .down)
+                let staysFinite = rounding.staysFinite(isNegative: value.isNegative)
                 roundedUp = !staysFinite
                 return staysFinite
                     ? ExtendedFloat(
@@ -83,17 +83,8 @@ extension FloatEnvironment {
         let dropped = UInt128(128 - precision)
         let rest = wide & (1 << dropped - 1)
         let whole = UInt64(truncatingIfNeeded: wide >> dropped)
-        let half = 1 << (dropped - 1) as UInt128
-        let goesUp =
-            rest != 0
-            && {
-                switch rounding {
-                case .nearestEven: rest > half || rest == half && whole & 1 != 0
-                case .down: isNegative
-                case .up: !isNegative
-                case .zero: false
-                }
-            }()
+        let goesUp = rounding.goesUp(
+            rest: rest, half: 1 << (dropped - 1), isOdd: whole & 1 != 0, isNegative: isNegative)
         roundedUp = goesUp
         guard goesUp else { return (whole << UInt64(64 - precision), false) }
         let (sum, overflows) = whole.addingReportingOverflow(1)
@@ -362,15 +353,9 @@ extension FloatEnvironment {
         // 64 bits before the point, 64 after it.
         let wide = (UInt128(a.significand) << 64).shiftedRightSticky(63 - a.exponent)
         let fraction = UInt64(truncatingIfNeeded: wide)
-        let half: UInt64 = 1 << 63
         let magnitude = wide >> 64
-        let goesUp =
-            switch rounding {
-            case .nearestEven: fraction > half || fraction == half && magnitude & 1 != 0
-            case .down: fraction != 0 && a.isNegative
-            case .up: fraction != 0 && !a.isNegative
-            case .zero: false
-            }
+        let goesUp = rounding.goesUp(
+            rest: fraction, half: 1 << 63, isOdd: magnitude & 1 != 0, isNegative: a.isNegative)
         return Whole(magnitude: goesUp ? magnitude + 1 : magnitude, isInexact: fraction != 0, goesUp: goesUp)
     }
 

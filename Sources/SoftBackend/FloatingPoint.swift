@@ -48,6 +48,21 @@ enum FloatException {
 
 enum FloatRounding: UInt32 {
     case nearestEven, down, up, zero
+
+    /// Whether a magnitude becomes larger that loses `rest` of a unit of twice `half`.
+    @inline(__always) func goesUp<T: FixedWidthInteger>(rest: T, half: T, isOdd: Bool, isNegative: Bool) -> Bool {
+        switch self {
+        case .nearestEven: rest > half || rest == half && isOdd
+        case .down: rest != 0 && isNegative
+        case .up: rest != 0 && !isNegative
+        case .zero: false
+        }
+    }
+
+    /// Whether what is too large becomes the largest number rather than infinity: SDM vol. 1, table 4-10.
+    @inline(__always) func staysFinite(isNegative: Bool) -> Bool {
+        self == .zero || self == (isNegative ? .up : .down)
+    }
 }
 
 /// What MXCSR or the x87 control word asks for, and what was met since it was made.
@@ -135,14 +150,8 @@ extension UInt64 {
         let rest = self & (1 << UInt64(dropped) - 1)
         let whole = self >> UInt64(dropped)
         guard rest != 0 else { return whole }
-        let half = 1 << UInt64(dropped - 1) as UInt64
-        let goesUp =
-            switch rounding {
-            case .nearestEven: rest > half || rest == half && whole & 1 != 0
-            case .down: isNegative
-            case .up: !isNegative
-            case .zero: false
-            }
+        let goesUp = rounding.goesUp(
+            rest: rest, half: 1 << UInt64(dropped - 1), isOdd: whole & 1 != 0, isNegative: isNegative)
         return goesUp ? whole + 1 : whole
     }
 }
@@ -168,7 +177,7 @@ extension FloatEnvironment {
             raise(FloatException.overflow)
             // Not masked, only what the rounded number lost counts, as if the exponent had no end.
             if isInexact || masks & FloatException.overflow != 0 { raise(FloatException.precision) }
-            let staysFinite = rounding == .zero || rounding == (value.isNegative ? .up : .down)
+            let staysFinite = rounding.staysFinite(isNegative: value.isNegative)
             roundedUp = !staysFinite
             return sign | (staysFinite ? F.largest : F.infinity)
         }
