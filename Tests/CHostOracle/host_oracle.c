@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <ucontext.h>
@@ -40,7 +41,7 @@ struct host_oracle {
     struct mailbox *box;
     int memory;  // memfd behind `box`
     pid_t child;
-    int to_child, from_child;
+    int channel;
 };
 
 // MARK: - Memory of a case
@@ -251,7 +252,7 @@ static void fill_window(void) {
     memcpy(before, box->pristine, sizeof before);
 }
 
-__attribute__((noreturn)) static void child_main(int memory, int requests, int answers) {
+__attribute__((noreturn)) static void child_main(int memory, int parent) {
     static uint8_t signal_stack[1 << 16];
     sigset_t none;
     sigemptyset(&none);
@@ -266,11 +267,11 @@ __attribute__((noreturn)) static void child_main(int memory, int requests, int a
     if (map_windows(memory) != 0) _exit(2);
     int ldt_error = install_ldt();
     uint32_t request;
-    while (read(requests, &request, sizeof request) == sizeof request) {
+    while (read(parent, &request, sizeof request) == sizeof request) {
         fill_window();
         alarm(20);  // a case that loops must not outlive a parent that died
         if (request == UINT32_MAX) probe(ldt_error); else run_batch(request);
-        if (write(answers, &request, sizeof request) != sizeof request) break;
+        if (send(parent, &request, sizeof request, MSG_NOSIGNAL) != sizeof request) break;
     }
     _exit(0);
 }
@@ -278,40 +279,35 @@ __attribute__((noreturn)) static void child_main(int memory, int requests, int a
 // MARK: - The parent's side
 
 static int start_child(struct host_oracle *oracle) {
-    int requests[2], answers[2];
-    if (pipe2(requests, O_CLOEXEC) != 0) return -1;
-    if (pipe2(answers, O_CLOEXEC) != 0) return -1;
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return -1;
     box = oracle->box;
     oracle->child = fork();
     if (oracle->child == 0) {
-        close(requests[1]);
-        close(answers[0]);
-        child_main(oracle->memory, requests[0], answers[1]);
+        close(ends[0]);
+        child_main(oracle->memory, ends[1]);
     }
-    close(requests[0]);
-    close(answers[1]);
-    oracle->to_child = requests[1];
-    oracle->from_child = answers[0];
+    close(ends[1]);
+    oracle->channel = ends[0];
     return oracle->child > 0 ? 0 : -1;
 }
 
 static void end_child(struct host_oracle *oracle) {
-    close(oracle->to_child);
-    close(oracle->from_child);
+    close(oracle->channel);
     kill(oracle->child, SIGKILL);
     waitpid(oracle->child, NULL, 0);
 }
 
 static int ask(struct host_oracle *oracle, uint32_t request, int timeout_ms) {
-    struct pollfd answer = {.fd = oracle->from_child, .events = POLLIN};
-    if (write(oracle->to_child, &request, sizeof request) != sizeof request) return -1;
+    struct pollfd answer = {.fd = oracle->channel, .events = POLLIN};
+    // A dead child is an answer, not the end of the tests, whose own children must keep SIGPIPE.
+    if (send(oracle->channel, &request, sizeof request, MSG_NOSIGNAL) != sizeof request) return -1;
     int ready;
     do ready = poll(&answer, 1, timeout_ms); while (ready < 0 && errno == EINTR);
-    return ready == 1 && read(oracle->from_child, &request, sizeof request) == sizeof request ? 0 : -1;
+    return ready == 1 && read(oracle->channel, &request, sizeof request) == sizeof request ? 0 : -1;
 }
 
 struct host_oracle *host_oracle_open(void) {
-    signal(SIGPIPE, SIG_IGN);  // a dead child is an answer, not the end of the tests
     struct host_oracle *oracle = calloc(1, sizeof *oracle);
     if (!oracle) return NULL;
     oracle->memory = memfd_create("host-oracle", MFD_CLOEXEC);

@@ -5,7 +5,8 @@
 "$ROOT/Samples/linux/build.sh" "$ROOT/.build-linux/busybox" initrd.gz
 timeout -s KILL 400 tracectl record --kernel "$ROOT/.build-linux/vmlinuz" --initrd initrd.gz --memory 256M \
     --append "console=ttyS0 quiet forks=5 kib=64" --max-instructions 20000000000 -o linux.vmtrace >console.txt
-tr -d '\r' <console.txt | grep '^session' | sed "s/$(seq 1 1000000 | head -c 64k | sha256sum | cut -c 1-16)/as here/"
+seq 1 1000000 >numbers.txt
+tr -d '\r' <console.txt | grep '^session' | sed "s/$(head -c 64k numbers.txt | sha256sum | cut -c 1-16)/as here/"
 grep -a '^recorded' console.txt | sed 's/.*: //'
 last=$(tracectl info linux.vmtrace --json | python3 -c 'import json, sys; print(sum(e["count"] for e in json.load(sys.stdin)["exits"]) - 1)')
 timeout -s KILL 400 tracectl replay linux.vmtrace --from $((last - 20000)) | head -n 1 | sed 's/all [0-9,]* steps/all steps/'

@@ -13,7 +13,7 @@ for ((round = 1; round <= rounds; round++)); do
         VMTRACE_RAW=raw LD_PRELOAD=$SHIM ./client runs 1000000000 >/dev/null & client=$!
         until [ -s raw ]; do sleep 0.01; done
         sleep "0.0$ms"
-        kill -KILL "$client" && wait "$client" 2>/dev/null
+        { kill -KILL "$client" && wait "$client"; } 2>/dev/null
         ./dump_records raw raw | tail -n 1 >said
         pattern='^missing [01], cut off [0-9]*$'
     fi
