@@ -51,7 +51,8 @@ extension CPU {
             let ends = decoding.instruction.flags.contains(.endsBlock)
             code.append(decoding.instruction)
             count += 1
-            if ends { break }
+            // What is not translated ends the block, so that the rest can be.
+            if ends || entrance != nil && is64Bit && !Translator.translates(decoding.instruction) { break }
         }
         guard let page = codePage(linear) else {
             throw .generalProtection(0)  // not reached: the first byte was just fetched from there

@@ -47,6 +47,13 @@ extension CPU {
                 noteDelivery()
                 continue
             }
+            if let entrance, is64Bit, before.isDisjoint(with: .oneAtATime) {
+                if foundTranslation == 0 { translateIfFrequent() }
+                if foundTranslation != 0 {
+                    guard let left = execute(entrance, count, budget: budget) else { continue }
+                    count = left
+                }
+            }
             remaining = budget &- retired
             if !before.isDisjoint(with: .oneAtATime) {
                 count = 1
@@ -220,6 +227,8 @@ extension CPU {
             rip &+ UInt64(entry.byteCount) <= codeEnd, entry.run == code.run || isUnchanged(entry, linear)
         {
             blockStart = entry.first
+            foundBlock = entry.block
+            foundTranslation = entry.translation
             return Int(truncatingIfNeeded: entry.instructionCount)
         }
         return try findBlock(linear, tag: tag)
@@ -230,7 +239,7 @@ extension CPU {
 
     /// Between runs a client may have changed the code without telling.
     private func isUnchanged(_ entry: JumpCache.Entry, _ linear: UInt64) -> Bool {
-        guard code.isUnchanged(source: entry.source, host: entry.host, byteCount: UInt32(entry.byteCount)) else {
+        guard code.isUnchanged(code.block(entry.block), host: entry.host) else {
             return false
         }
         jumps[linear].run = code.run
@@ -253,15 +262,18 @@ extension CPU {
             number = nil
         }
         if number == nil { number = try decodeBlock(linear, host: host, key: key) }
+        foundBlock = number ?? -1
+        foundTranslation = 0
         guard let number else { return 1 }  // an instruction across two pages, decoded for this once
         let block = code.block(number)
         blockStart = block.first
+        if block.translationRIP == rip { foundTranslation = block.translation }
         guard rip &+ UInt64(block.byteCount) <= codeEnd else { return try instructionsWithinLimit(block) }
         jumps[linear] = JumpCache.Entry(
             tag: tag, translations: translations, epoch: code.epoch, run: code.run, host: host.raw,
-            first: block.first, source: block.source,
+            first: block.first, block: number,
             instructionCount: UInt16(truncatingIfNeeded: block.instructionCount),
-            byteCount: UInt16(truncatingIfNeeded: block.byteCount))
+            byteCount: UInt16(truncatingIfNeeded: block.byteCount), translation: foundTranslation)
         return Int(block.instructionCount)
     }
 

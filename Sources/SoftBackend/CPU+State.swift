@@ -161,6 +161,7 @@ extension CPU {
             memoryGeneration = memory.generation
             flushTLB()
         }
+        findEntrance()
         updateAttention()
         if let event, let reason = deliverEvent(event) { return reason }
         return run(budget: budget)

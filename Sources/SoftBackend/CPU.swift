@@ -140,13 +140,24 @@ struct CPU: ~Copyable {
     /// Where memory is not the machine's: see Emulation.swift.
     var emulation: Emulation?
 
+    // Translated code: see CPU+Translated.swift.
+    let translation: CodeTranslation
+    /// There where this run translates code.
+    var entrance: TranslatedEntrance?
+    /// The block at ``blockStart``: its number, or -1, and where its translation begins, or 0.
+    var foundBlock: Int32 = -1
+    var foundTranslation: UInt64 = 0
+    let chains = ChainTable()
+    var chainStamp = ChainStamp()
+
     /// What exits leave in the comm page; nil for NVMM's own.
     let providing: CommPagePolicy?
 
     init(
         id: UInt32, memory: GuestMemory, code: CodeCache, gate: RunGate, commPage: CommPage, model: ProcessorModel,
-        providing: CommPagePolicy
+        providing: CommPagePolicy, translation: CodeTranslation
     ) {
+        self.translation = translation
         // NVMM's own is a switch, which costs less than a look at a table at every exit.
         self.providing = providing == .nvmm ? nil : providing
         self.id = id

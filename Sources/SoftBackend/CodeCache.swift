@@ -22,6 +22,11 @@ struct Block {
     var verifiedRun: UInt64 = 0
     /// Place of the source bytes.
     var source: Int32 = 0
+    /// Times that it was found, while it is not translated.
+    var heat: UInt32 = 0
+    /// Where its translation begins, or 0, and the RIP that this is for.
+    var translation: UInt64 = 0
+    var translationRIP: UInt64 = 0
 }
 
 /// Storage for blocks and their instructions. When it is full everything is thrown away and decoded again.
@@ -79,6 +84,9 @@ struct Block {
         unsafe codeMaps.forEach { unsafe $0.deallocate() }
     }
 
+    /// Made when the first block is translated.
+    private(set) lazy var translated = TranslatedCode()
+
     /// Held by whoever finds, makes or drops blocks where several VCPUs run at the same time.
     let sharing = NestingLock()
 
@@ -100,20 +108,33 @@ struct Block {
 
     @inline(__always) func block(_ number: Int32) -> Block { unsafe blocks[Int(number)] }
 
-    /// Whether `byteCount` bytes at `host` are those that were decoded into `source`.
-    @inline(__always) func isUnchanged(source: Int32, host: UInt64, byteCount: UInt32) -> Bool {
-        unsafe memcmp(HostAddress(host).bytes, sources + Int(source), Int(byteCount)) == 0
+    /// Whether the bytes at `host` are those that the block was decoded from.
+    @inline(__always) func isUnchanged(_ block: Block, host: UInt64) -> Bool {
+        unsafe memcmp(HostAddress(host).bytes, sources + Int(block.source), Int(block.byteCount)) == 0
     }
 
     /// Whether the block's bytes are still those at `host`; if not, the block is dropped.
     func verify(_ number: Int32, host: UInt64) -> Bool {
         let block = unsafe blocks[Int(number)]
-        guard isUnchanged(source: block.source, host: host, byteCount: UInt32(block.byteCount)) else {
+        guard isUnchanged(block, host: host) else {
             drop(number)
             return false
         }
         unsafe blocks[Int(number)].verifiedRun = run
         return true
+    }
+
+    /// Counts an execution of a block that is not translated.
+    ///
+    /// - Returns: how many there were.
+    @inline(__always) func warm(_ number: Int32) -> UInt32 {
+        unsafe blocks[Int(number)].heat &+= 1
+        return unsafe blocks[Int(number)].heat
+    }
+
+    func setTranslation(_ number: Int32, _ address: UInt64, rip: UInt64) {
+        unsafe blocks[Int(number)].translation = address
+        unsafe blocks[Int(number)].translationRIP = rip
     }
 
     func drop(_ number: Int32) {
@@ -160,6 +181,7 @@ struct Block {
     }
 
     func removeAll() {
+        translated?.removeAll()
         unsafe pages.forEach { record in
             unsafe record.pointee.firstBlock = -1
             unsafe record.pointee.code = nil
@@ -250,13 +272,15 @@ extension CodeCache {
         /// ``CPU/translations`` and ``CodeCache/epoch`` that the entry agrees with.
         var translations: UInt64 = 0
         var epoch: UInt64 = 0
-        /// ``CodeCache/run`` in which the bytes at `host` were last compared with `source`.
+        /// ``CodeCache/run`` in which the bytes at `host` were last compared with the block's.
         var run: UInt64 = 0
         var host: UInt64 = 0
         var first = InstructionPointer()
-        var source: Int32 = 0
+        var block: Int32 = -1
         var instructionCount: UInt16 = 0
         var byteCount: UInt16 = 0
+        /// Where the block's translation begins, or 0.
+        var translation: UInt64 = 0
     }
 
     private let entries: UnsafeMutablePointer<Entry>

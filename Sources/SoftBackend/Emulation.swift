@@ -99,7 +99,7 @@ public protocol EmulatedMemory: AnyObject {
     /// Where the byte of code at a linear address stands; pages other than the first count as the second.
     func codeAddress(_ linear: UInt64) -> HostAddress {
         let page: UInt64 = linear & ~0xFFF == codePage ? 0 : 0x1000
-        return HostAddress(UInt64(UInt(bitPattern: code)) &+ page &+ linear & 0xFFF)
+        return unsafe HostAddress(UInt64(UInt(bitPattern: code)) &+ page &+ linear & 0xFFF)
     }
 
     /// The page that blocks of this code belong to. Nobody stores to it: its bytes are compared before each use.
@@ -117,7 +117,7 @@ public protocol EmulatedMemory: AnyObject {
     }
 
     private func address(_ place: Int) -> HostAddress {
-        HostAddress(UInt64(UInt(bitPattern: places)) &+ UInt64(place))
+        unsafe HostAddress(UInt64(UInt(bitPattern: places)) &+ UInt64(place))
     }
 
     func read(_ gpa: UInt64, byteCount: UInt64) -> HostAddress? {

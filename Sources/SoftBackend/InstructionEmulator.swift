@@ -30,7 +30,7 @@ public final class InstructionEmulator {
     public init() {
         cpu = CPU(
             id: 0, memory: GuestMemory(), code: CodeCache(), gate: RunGate(), commPage: CommPage(), model: .base,
-            providing: .nvmm)
+            providing: .nvmm, translation: .never)
         cpu.emulation = emulation
     }
 

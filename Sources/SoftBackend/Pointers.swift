@@ -14,6 +14,8 @@ import Synchronization
     @inline(__always) var instruction: DecodedInstruction {
         unsafe DecodedInstruction(UnsafePointer(bitPattern: raw).unsafelyUnwrapped)
     }
+    /// A copy, for who looks at the whole instruction.
+    var record: InstructionRecord { unsafe UnsafePointer(bitPattern: raw).unsafelyUnwrapped.pointee }
     @inline(__always) func advanced(by count: Int) -> InstructionPointer {
         var moved = self
         moved.raw = raw &+ UInt(bitPattern: count &* MemoryLayout<InstructionRecord>.stride)
@@ -62,6 +64,9 @@ import Synchronization
         unsafe storage.deinitialize(count: count)
         unsafe storage.deallocate()
     }
+
+    /// For code that knows the elements by their places.
+    var pointer: UnsafeMutablePointer<Element> { unsafe storage }
 
     @inline(__always) subscript(index: Int) -> Element {
         get {

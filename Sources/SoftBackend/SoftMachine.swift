@@ -18,11 +18,14 @@ final class SoftMachine: Machine {
     private let faultFromRun: UInt64
 
     let providing: CommPagePolicy
+    let translation: CodeTranslation
 
     init(
-        model: ProcessorModel, providing: CommPagePolicy, vcpusMax: UInt32, fault: InjectedFault, faultFromRun: UInt64
+        model: ProcessorModel, providing: CommPagePolicy, translation: CodeTranslation, vcpusMax: UInt32,
+        fault: InjectedFault, faultFromRun: UInt64
     ) {
         self.providing = providing
+        self.translation = translation
         self.model = model
         self.vcpusMax = vcpusMax
         self.fault = fault

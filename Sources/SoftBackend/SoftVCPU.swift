@@ -19,7 +19,7 @@ final class SoftVCPU: VCPU {
         self.machine = machine
         cpu = CPU(
             id: id, memory: machine.memory, code: machine.code, gate: machine.gate, commPage: commPage,
-            model: machine.model, providing: machine.providing)
+            model: machine.model, providing: machine.providing, translation: machine.translation)
         var state = VCPUState.reset
         state[.tsc] = 0
         cpu.install(.all, from: state, clock: machine.clock)

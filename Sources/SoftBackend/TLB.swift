@@ -45,6 +45,11 @@ enum AccessKind: Int {
         return HostAddress(linear &+ found.addend)
     }
 
+    /// Of the table that serves this kind of access at the current privilege.
+    @inline(__always) func address(_ kind: AccessKind) -> UInt64 {
+        unsafe UInt64(UInt(bitPattern: selected + kind.rawValue &* Self.entryCount))
+    }
+
     func insert(linear: UInt64, host: UInt64, _ kind: AccessKind) {
         unsafe entry(linear, kind).pointee = TLBEntry(
             tag: linear & ~0xFFF, addend: (host & ~0xFFF) &- (linear & ~0xFFF))

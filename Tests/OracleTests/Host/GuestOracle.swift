@@ -32,17 +32,19 @@ final class GuestOracle {
     }
 
     /// Runs the cases one by one; the i-th stands in slot `firstSlot` + i, as on the host.
-    func run(_ cases: ArraySlice<OracleCase>, firstSlot: Int = 0) throws -> [OracleOutcome] {
+    ///
+    /// - Parameter budget: of instructions, where it is not what a case asks for.
+    func run(_ cases: ArraySlice<OracleCase>, firstSlot: Int = 0, budget: UInt64? = nil) throws -> [OracleOutcome] {
         var code = [UInt8](repeating: 0xF4, count: Window.byteCount)
         for (slot, test) in cases.enumerated() {
             let start = (firstSlot + slot) * Window.slotBytes + Window.slotEntry
             code.replaceSubrange(start..<start + test.code.count, with: test.code)
         }
         try machine.write(ram, at: HostCaseLayout.code, bytes: code)
-        return try cases.map { try run($0) }
+        return try cases.map { try run($0, budget: budget) }
     }
 
-    private func run(_ test: OracleCase) throws -> OracleOutcome {
+    private func run(_ test: OracleCase, budget: UInt64?) throws -> OracleOutcome {
         for patch in test.patches where !patch.bytes.isEmpty {
             try machine.write(ram, at: HostCaseLayout.data + Int(patch.offset), bytes: patch.bytes)
         }
@@ -60,9 +62,11 @@ final class GuestOracle {
         vcpu.setState(.all)
         // A single instruction retires once or faults, and then the handler's HLT retires; what repeats runs on
         // until it meets the HLT behind it. More than that is a loop that the case should not hold.
-        let result = try vcpu.run(budget: test.runsToHalt ? 4096 : 1)
+        let result = try vcpu.run(budget: budget ?? (test.runsToHalt ? 4096 : 1))
         try vcpu.getState(.all)
         var outcome = OracleOutcome(vcpu.commPage.state)
+        outcome.undefinedFlags = vcpu.undefinedFlags
+        outcome.undefinedFlagsRIP = vcpu.undefinedFlagsRIP
         switch result.exit.reason {
         case .none: break
         case .halted: try takeFrame(into: &outcome)

@@ -74,6 +74,9 @@ struct OracleOutcome: Sendable {
     var changes: [OracleChange] = []
     /// All of them; `changes` holds the first 96.
     var changeCount = 0
+    /// Of a backend: ``VCPU/undefinedFlags`` and where they come from.
+    var undefinedFlags: UInt64 = 0
+    var undefinedFlagsRIP: UInt64 = 0
 }
 
 struct OracleChange: Equatable, Sendable {
