@@ -1,5 +1,7 @@
 // Guest memory: an object that the backend and its client each see through a mapping of their own.
 
+import Synchronization
+
 /// Memory that `hva_map` made. GPA ranges are linked to parts of it; two ranges may show the same bytes.
 ///
 /// The backend reads and writes through its own mapping; clients use this one. In the soft backend both are the
@@ -10,27 +12,36 @@
     public let ordinal: UInt32
     /// Multiple of ``pageBytes``, more than 0.
     public let byteCount: Int
-    /// The client's mapping: `byteCount` bytes, valid as long as this object.
-    @unsafe public let clientAddress: UnsafeMutableRawPointer
+    /// The client's mapping: `byteCount` bytes, valid as long as this object. Who asks for it may write unseen.
+    @unsafe public var clientAddress: UnsafeMutableRawPointer {
+        isExposed_.store(true, ordering: .relaxed)
+        return unsafe mapping
+    }
+    private let mapping: UnsafeMutableRawPointer
+    private let isExposed_: Atomic<Bool>
+    /// Whether somebody may write other than through the machine: has ``clientAddress``, or chose it.
+    public var isExposed: Bool { isExposed_.load(ordering: .relaxed) }
     private let touched: (() -> [Range<Int>]?)?
     private let clientWrites: (() -> [Range<Int>]?)?
     private let hold: ((any WriterGate) -> (any HeldWriters)?)?
     private let release: () -> Void
 
     /// - Parameters:
+    ///   - isExposed: the client knows the address.
     ///   - touchedPages: what ``touchedPages`` asks; nil, or an answer of nil, where nobody knows.
     ///   - clientWrites: what ``takeClientWrites()`` asks; nil, or an answer of nil, where nobody watches.
     ///   - holdWriters: what ``holdWriters(behind:)`` asks; nil, or an answer of nil, where nobody can.
     ///   - release: called once, when the last reference goes: gives the memory back.
     public init(
-        ordinal: UInt32, byteCount: Int, clientAddress: UnsafeMutableRawPointer,
+        ordinal: UInt32, byteCount: Int, clientAddress: UnsafeMutableRawPointer, isExposed: Bool = false,
         touchedPages: (() -> [Range<Int>]?)? = nil, clientWrites: (() -> [Range<Int>]?)? = nil,
         holdWriters: ((any WriterGate) -> (any HeldWriters)?)? = nil,
         release: @escaping () -> Void
     ) {
         self.ordinal = ordinal
         self.byteCount = byteCount
-        unsafe self.clientAddress = unsafe clientAddress
+        unsafe mapping = clientAddress
+        isExposed_ = Atomic(isExposed)
         touched = touchedPages
         self.clientWrites = clientWrites
         hold = holdWriters
@@ -67,7 +78,7 @@
     ) throws(Failure) -> Result {
         precondition(range.lowerBound >= 0 && range.upperBound <= byteCount, "range outside the memory object")
         // SAFETY: the range was just checked, the mapping lives as long as self, the span ends with the call.
-        let buffer = unsafe UnsafeRawBufferPointer(start: clientAddress + range.lowerBound, count: range.count)
+        let buffer = unsafe UnsafeRawBufferPointer(start: mapping + range.lowerBound, count: range.count)
         return try body(unsafe RawSpan(_unsafeBytes: buffer))
     }
 }

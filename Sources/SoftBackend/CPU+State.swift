@@ -156,7 +156,8 @@ extension CPU {
         retired = 0
         extraRetired = 0
         blockStart = cursor
-        code.beginRun()
+        memory.findUnseenChanges()
+        if memory.mayChangeUnseen { code.beginRun() }
         if memoryGeneration != memory.generation {
             memoryGeneration = memory.generation
             flushTLB()

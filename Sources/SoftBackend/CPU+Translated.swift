@@ -67,6 +67,8 @@ extension CPU {
         self[frame: .writeTLB] = tlb.address(.write)
         self[frame: .fsBase] = segmentCaches[SegmentRegister.fs.rawValue].base
         self[frame: .gsBase] = segmentCaches[SegmentRegister.gs.rawValue].base
+        self[frame: .vectors] = unsafe UInt64(UInt(bitPattern: xmm.pointer))
+        self[frame: .vectorsAreOn] = cr0 & (CR0.em | CR0.ts) == 0 && cr4 & CR4.osfxsr != 0 ? 1 : 0
         self[frame: .undefinedFlagsRIP] = undefinedFlagsRIP
         self[frame: .flags] = status.translated
         let exit = unsafe entrance.execute(foundTranslation, gpr.pointer)

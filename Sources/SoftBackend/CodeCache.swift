@@ -264,7 +264,7 @@ extension CodeCache {
 ///
 /// SAFETY: one allocation of ``entryCount`` entries, indices masked.
 @safe struct JumpCache: ~Copyable {
-    static let entryCount = 4096
+    static let entryCount = 8192
 
     struct Entry {
         /// Linear RIP and mode.

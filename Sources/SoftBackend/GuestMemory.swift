@@ -88,7 +88,7 @@ struct PageRecord {
         let memory = try SharedMemory(byteCount: byteCount, clientAddress: clientAddress)
         host = UInt64(memory.backendAddress)
         object = unsafe MemoryObject(
-            ordinal: ordinal, byteCount: byteCount, clientAddress: memory.clientPointer,
+            ordinal: ordinal, byteCount: byteCount, clientAddress: memory.clientPointer, isExposed: true,
             clientWrites: memory.clientWrites.take, holdWriters: memory.clientWrites.hold, release: memory.unmap)
         unsafe records = .allocate(capacity: byteCount / pageBytes)
         unsafe records.initialize(repeating: PageRecord(), count: byteCount / pageBytes)
@@ -111,6 +111,16 @@ struct PageRecord {
     }
 
     deinit { unsafe records.deallocate() }
+
+    /// Whether code was decoded from a page of these bytes.
+    func holdsCode(_ range: Swift.Range<Int>) -> Bool {
+        guard !range.isEmpty else { return false }
+        for page in range.lowerBound / pageBytes...(range.upperBound - 1) / pageBytes
+        where unsafe records[page].firstBlock >= 0 {
+            return true
+        }
+        return false
+    }
 
     func takeDirtyPages() -> [Int] {
         var dirty: [Int] = []
@@ -151,6 +161,13 @@ final class GuestMemory {
         var backing: BackedObject
         var offset: UInt64
         var protection: Protection
+    }
+
+    /// Whether a client may write without a call: then all that was decoded is compared again in each run.
+    private(set) var mayChangeUnseen = false
+
+    func findUnseenChanges() {
+        if !mayChangeUnseen { mayChangeUnseen = objects.contains { $0?.object.isExposed == true } }
     }
 
     func makeStale() { generations.increment() }

@@ -75,11 +75,10 @@ enum HostShift: UInt8 {
     ///   - register: register, or the digit that extends the opcode.
     ///   - operandIsByte: the register of `operand` is a byte, though the width is another.
     mutating func emit(
-        _ opcode: UInt32, width: UInt8, register: UInt8, _ operand: HostOperand, prefix: UInt8 = 0,
+        _ opcode: UInt32, width: UInt8, register: UInt8, _ operand: HostOperand,
         operandIsByte: Bool = false, registerIsDigit: Bool = false
     ) {
         if width == 1 { byte(0x66) }
-        if prefix != 0 { byte(prefix) }
         var rex: UInt8 = width == 3 ? 0x48 : 0
         if register > 7 { rex |= 0x44 }
         switch operand {

@@ -117,6 +117,7 @@ final class SoftMachine: Machine {
             start: HostAddress(backing.host).mutableBytes + range.lowerBound, count: range.count)
         var span = unsafe MutableRawSpan(_unsafeBytes: buffer)
         body(&span)
+        if backing.holdsCode(range) { code.beginRun() }
     }
 
     func takeDirtyPages(of object: MemoryObject) -> [Int] {

@@ -16,7 +16,7 @@ enum AccessKind: Int {
 ///
 /// SAFETY: `storage` is one allocation, freed with the TLB; indices are masked to its size.
 @safe struct TLB: ~Copyable {
-    static let entryCount = 512
+    static let entryCount = 1024
     /// No page's address: its low bits are not zero.
     static let emptyTag: UInt64 = 1
 

@@ -30,6 +30,8 @@ enum TranslatedFrame {
         case undefinedFlagsRIP
         /// For the length of one instruction.
         case scratch
+        /// Address of ``CPU/xmm``, and whether the control registers let them be used: not 0.
+        case vectors, vectorsAreOn
     }
 
     /// The host's register that holds a guest's, or nil where it stays in its slot. RAX, RCX, RDX and RBX are the
@@ -188,7 +190,7 @@ struct TranslatedExit: Equatable {
 /// SAFETY: one allocation of two tables, for supervisor and user, of ``entryCount`` entries; indices are masked.
 /// Translated code reads it, at the same offsets.
 @safe struct ChainTable: ~Copyable {
-    static let entryCount: UInt64 = 4096
+    static let entryCount: UInt64 = 8192
     static let entryShift: UInt8 = 5
 
     struct Entry {

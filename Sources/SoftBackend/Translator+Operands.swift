@@ -30,6 +30,7 @@ extension Translator {
         case .push: return i.width == 3
         case .pop: return i.width == 3 && i.form == .register
         case .leave: return i.width == 3
+        case .vector: return translatesVector(i)
         case .jcc, .nop, .fence: return true
         case .jmp, .call: return true
         case .ret: return true
@@ -137,13 +138,19 @@ extension Translator {
     /// Leaves the host address of the memory operand in RAX, or leaves the instruction to the interpreter. RCX and RDX
     /// are used.
     mutating func access(_ i: InstructionRecord, bytes: UInt64, _ kind: AccessKind) {
+        linear(i)
+        look(bytes: bytes, kind)
+    }
+
+    /// Puts the linear address of the memory operand into RAX.
+    mutating func linear(_ i: InstructionRecord) {
         offset(i, into: HostRegister.rax)
         if i.segment == SegmentRegister.fs.rawValue {
             code.arithmetic(.add, HostRegister.rax, TranslatedFrame.slot(.fsBase), width: 3)
         } else if i.segment == SegmentRegister.gs.rawValue {
             code.arithmetic(.add, HostRegister.rax, TranslatedFrame.slot(.gsBase), width: 3)
         }
-        look(bytes: bytes, kind)
+        flagsAreInPlace = false
     }
 
     /// From the linear address in RAX, as ``TLB/look(_:byteCount:_:)``.

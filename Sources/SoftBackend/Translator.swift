@@ -27,6 +27,9 @@ struct Translator {
     /// ``TranslatedFrame/marks`` as they stand in memory, where that is known.
     var knownMarks: FlagMarks?
 
+    /// Whether the block has found out that vectors may be used.
+    var vectorsAreChecked = false
+
     private struct Pending {
         var jump: Int
         /// Instructions that have retired there.
@@ -141,6 +144,8 @@ struct Translator {
         case .bswap: swapBytes(i)
         case .cbw: extendAccumulator(i)
         case .cwd: extendAccumulatorIntoData(i)
+
+        case .vector: vector(i)
 
         case .push: push(i)
         case .pop: pop(i)
