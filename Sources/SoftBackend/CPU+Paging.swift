@@ -79,6 +79,7 @@ extension CPU {
     /// - Returns: whether the page holds code.
     @discardableResult mutating func noteStore(_ page: PhysicalPage, host: UInt64, byteCount: UInt64) -> Bool {
         let record = unsafe page.record
+        if memory.hasSnapshots { memory.preserve(host) }
         unsafe record.pointee.isDirty = true
         guard unsafe record.pointee.firstBlock >= 0 else { return false }
         if isConcurrent { code.sharing.lock() }

@@ -71,6 +71,8 @@ struct PageRecord {
     let host: UInt64
     let records: UnsafeMutablePointer<PageRecord>
     var linkCount = 0
+    /// There once a snapshot was taken.
+    var preserved: PreservedPages?
 
     /// - Parameter clientAddress: where the client wants its mapping, or nil: client and backend then share one.
     convenience init(ordinal: UInt32, byteCount: Int, clientAddress: UInt?) throws(MachineError) {
@@ -122,6 +124,21 @@ struct PageRecord {
         return false
     }
 
+    func bytes(ofPage page: Int) -> [UInt8] {
+        let start = unsafe HostAddress(host &+ UInt64(page * pageBytes)).bytes
+        return unsafe [UInt8](UnsafeRawBufferPointer(start: start, count: pageBytes))
+    }
+
+    /// - Parameter bytes: of a whole page.
+    func replace(_ page: Int, _ bytes: [UInt8]) {
+        precondition(bytes.count == pageBytes && page < object.pageCount)
+        let start = unsafe HostAddress(host &+ UInt64(page * pageBytes)).mutableBytes
+        unsafe bytes.withUnsafeBytes {
+            unsafe start.copyMemory(from: $0.baseAddress.unsafelyUnwrapped, byteCount: pageBytes)
+        }
+        unsafe records[page].isDirty = true
+    }
+
     func takeDirtyPages() -> [Int] {
         var dirty: [Int] = []
         for page in 0..<object.pageCount where unsafe records[page].isDirty {
@@ -169,6 +186,9 @@ final class GuestMemory {
     func findUnseenChanges() {
         if !mayChangeUnseen { mayChangeUnseen = objects.contains { $0?.object.isExposed == true } }
     }
+
+    /// Whether pages are to be kept before they change.
+    var hasSnapshots = false
 
     func makeStale() { generations.increment() }
 
@@ -240,6 +260,13 @@ extension GuestMemory {
         ranges.insert(range, at: place)
         backing.linkCount += 1
         makeStale()
+    }
+
+    /// Puts back a map of objects that are all there.
+    func replaceRanges(_ wanted: [Range]) {
+        for range in ranges { range.backing.linkCount -= 1 }
+        ranges = wanted
+        for range in ranges { range.backing.linkCount += 1 }
     }
 
     func unmap(gpa: GPA, byteCount: Int) throws(MachineError) {

@@ -8,7 +8,7 @@ final class SoftMachine: Machine {
     let code = CodeCache()
     let model: ProcessorModel
     private let vcpusMax: UInt32
-    private var vcpus: [UInt32: SoftVCPU] = [:]
+    private(set) var vcpusByID: [UInt32: SoftVCPU] = [:]
     private let clock_ = Atomic<UInt64>(0)
     /// Runs of all VCPUs that entered the guest.
     private let runCount = Atomic<UInt64>(0)
@@ -36,21 +36,21 @@ final class SoftMachine: Machine {
 
     func createVCPU(id: UInt32) throws(MachineError) -> any VCPU {
         guard id < vcpusMax else { throw .vcpuOutOfRange(id: id) }
-        guard vcpus[id] == nil else { throw .vcpuExists(id: id) }
+        guard vcpusByID[id] == nil else { throw .vcpuExists(id: id) }
         let vcpu = SoftVCPU(id: id, machine: self)
         vcpu.isConcurrent = isConcurrent
-        vcpus[id] = vcpu
+        vcpusByID[id] = vcpu
         return vcpu
     }
 
     func destroyVCPU(id: UInt32) throws(MachineError) {
-        guard let vcpu = vcpus.removeValue(forKey: id) else { throw .noSuchVCPU(id: id) }
+        guard let vcpu = vcpusByID.removeValue(forKey: id) else { throw .noSuchVCPU(id: id) }
         vcpu.isDestroyed = true
     }
 
     func runVCPUsConcurrently() -> Bool {
         isConcurrent = true
-        for vcpu in vcpus.values { vcpu.isConcurrent = true }
+        for vcpu in vcpusByID.values { vcpu.isConcurrent = true }
         return true
     }
 
@@ -110,6 +110,9 @@ final class SoftMachine: Machine {
         let backing = try memory.backing(of: object)
         guard range.lowerBound >= 0, range.upperBound <= object.byteCount else {
             throw .outsideObject(offset: range.lowerBound, byteCount: range.count)
+        }
+        if backing.preserved != nil, !range.isEmpty {
+            for page in range.lowerBound / pageBytes...(range.upperBound - 1) / pageBytes { backing.preserve(page) }
         }
         // SAFETY: the range lies in the object, which outlives the call. Code that was decoded from these bytes is
         // compared again before the next run uses it. The backend's own mapping: the client's may be watched.
