@@ -1,6 +1,7 @@
 #!/bin/sh
-# Fuzzes what reads traces and what reads a shim's records under the address sanitizer, after a canary that must crash.
-# Usage: Scripts/fuzz.sh [RUNS]          inputs for each of the two (default 100000); 0 builds them and tries the seeds
+# Fuzzes what reads traces, what reads a shim's records, and the soft backend with random guests, all under the address
+# sanitizer, after a canary that must crash.
+# Usage: Scripts/fuzz.sh [RUNS]          inputs for each of the three (default 100000); 0 builds them and tries the seeds
 # OPTIMIZATION=-Onone builds in half of the time.
 # A crash leaves its input in the build folder's `fuzz` and prints the command that replays it.
 set -eu
@@ -22,7 +23,7 @@ system=$(dirname "$(find "$root/.build/checkouts/swift-system" -path '*CSystem/i
 flags="${OPTIMIZATION:--O -g} -swift-version 6 -parse-as-library -package-name exit_tracer -sanitize=address,fuzzer
     -enable-upcoming-feature MemberImportVisibility -enable-upcoming-feature InternalImportsByDefault
     -I $out -I $products/Modules -I $system"
-for door in CZstd/module.modulemap CXXHash/module.modulemap CSQLite/module.modulemap CRing/include/module.modulemap; do
+for door in CZydis/module.modulemap CWriteTracking/include/module.modulemap CZstd/module.modulemap CXXHash/module.modulemap CSQLite/module.modulemap CRing/include/module.modulemap; do
     flags="$flags -Xcc -fmodule-map-file=$root/Sources/$door"
 done
 # compile MODULE OBJECT SOURCE...
@@ -39,7 +40,7 @@ link() {
     shift
     # shellcheck disable=SC2046
     swiftc -sanitize=address,fuzzer -use-ld=lld "$@" \
-        $(find "$products/SystemPackage.build" "$products/CSystem.build" -name '*.o') -lzstd -lxxhash -lsqlite3 -o "$out/$program"
+        $(find "$products/SystemPackage.build" "$products/CSystem.build" -name '*.o') -lzstd -lxxhash -lsqlite3 -lZydis -o "$out/$program"
 }
 compile NVMM NVMM Sources/NVMM/*.swift
 compile Database Database Sources/Database/*.swift
@@ -49,6 +50,16 @@ link TraceReaderFuzz "$out/TraceReaderFuzz.o" "$out/TraceFile.o" "$out/NVMM.o" "
 compile Tracer RecordImportFuzz Sources/Tracer/*.swift Fuzz/RecordImport/*.swift
 clang -O1 -g -fsanitize=address,fuzzer-no-link -I Sources/CRing/include -c Sources/CRing/ring.c -o "$out/ring.o"
 link RecordImportFuzz "$out/RecordImportFuzz.o" "$out/TraceFile.o" "$out/NVMM.o" "$out/Database.o" "$out/ring.o"
+compile SoftBackend SoftBackend Sources/SoftBackend/*.swift
+compile GuestFuzz GuestFuzz Fuzz/Guest/*.swift
+objects=
+for source in Sources/CWriteTracking/*.c; do
+    object=$out/$(basename "$source" .c).o
+    clang -O1 -g -fsanitize=address,fuzzer-no-link -I Sources/CWriteTracking/include -c "$source" -o "$object"
+    objects="$objects $object"
+done
+# shellcheck disable=SC2086
+link GuestFuzz "$out/GuestFuzz.o" "$out/SoftBackend.o" "$out/NVMM.o" $objects
 compile CanaryFuzz CanaryFuzz Fuzz/Canary/*.swift
 link CanaryFuzz "$out/CanaryFuzz.o"
 
@@ -82,3 +93,7 @@ VMTRACE_SEEDS="$out/TraceReader.seeds" VMTRACE_CORPUS="$root/Samples/corpus/read
 cp Tests/Interposer/*.raw "$out/RecordImport.seeds"
 fuzz TraceReaderFuzz "$out/TraceReader.seeds" "$root/Samples/corpus/reads"
 fuzz RecordImportFuzz "$out/RecordImport.seeds"
+# A machine has rooms of its own for code and its translations, whatever the guest: that is what is bounded here.
+mkdir -p "$out/Guest.seeds"
+cp Samples/guests/*.bin "$out/Guest.seeds"
+MALLOC_LIMIT_MB=32 RSS_LIMIT_MB=512 fuzz GuestFuzz "$out/Guest.seeds"

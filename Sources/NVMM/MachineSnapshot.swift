@@ -22,11 +22,11 @@ public enum SnapshotError: Error, Equatable {
 
 /// A machine that can be put back to where it was, again and again, in any order.
 public protocol SnapshottingMachine: Machine {
-    /// Takes a snapshot: memory, its map, the clock and all VCPUs with their comm pages. Call it while no VCPU runs. Costs grow with the pages
-    /// that were written since the last one, and with the objects, not with what they hold.
+    /// Takes a snapshot: memory, its map, the clock and all VCPUs with their comm pages. Call it while no VCPU runs.
+    /// Costs grow with the pages that were written since the last one, and with the objects, not with what they hold.
     func takeSnapshot() throws(SnapshotError) -> any MachineSnapshot
 
-    /// Puts the machine where it was. Costs grow with the pages that differ. Snapshots taken later stay valid. Pages that
-    /// change count as written by the guest. What ``VCPU/configure(_:)`` set stays.
+    /// Puts the machine where it was. Costs grow with the pages that differ. Snapshots taken later stay valid. Pages
+    /// that change count as written by the guest. What ``VCPU/configure(_:)`` set stays.
     func restore(_ snapshot: any MachineSnapshot) throws(SnapshotError)
 }

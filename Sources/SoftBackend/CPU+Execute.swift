@@ -280,6 +280,7 @@ extension CPU {
         case .sgdt: try storeTable(i, .gdt)
         case .sidt: try storeTable(i, .idt)
         case .invlpg: try invlpg(i)
+        case .invpcid: try invpcid(i)
         case .invd: try invd(i)
         case .wbinvd: try wbinvd(i)
         case .cli: try cli(i)

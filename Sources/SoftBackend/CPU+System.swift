@@ -188,6 +188,19 @@ extension CPU {
         flushTLB()
     }
 
+    /// INVPCID without CR4.PCIDE, which is not offered: there is one PCID, 0, and every type drops what it maps.
+    @inline(never) mutating func invpcid(_ i: borrowing DecodedInstruction) throws(Interruption) {
+        try requireSupervisor()
+        let type = read(i.register0, width: is64Bit ? 3 : 2)
+        let offset = effectiveAddress(i)
+        let pcid: UInt64 = try load(i.segment, offset)
+        let address: UInt64 = try load(i.segment, offset &+ 8)
+        guard type <= 3, pcid >> 12 == 0, type > 1 || pcid == 0, type != 0 || address.isCanonical else {
+            throw .generalProtection(0)
+        }
+        flushTLB()
+    }
+
     /// NVMM intercepts INVD and does not handle it: nvmm-facts, section 4. The code is SVM's.
     @inline(never) mutating func invd(_ i: borrowing DecodedInstruction) throws(Interruption) {
         try requireSupervisor()

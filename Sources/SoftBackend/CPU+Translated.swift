@@ -69,11 +69,17 @@ extension CPU {
         self[frame: .gsBase] = segmentCaches[SegmentRegister.gs.rawValue].base
         self[frame: .vectors] = unsafe UInt64(UInt(bitPattern: xmm.pointer))
         self[frame: .vectorsAreOn] = cr0 & (CR0.em | CR0.ts) == 0 && cr4 & CR4.osfxsr != 0 ? 1 : 0
+        self[frame: .timestampBase] = clockAtEntry &+ retired &+ allowed &+ tscOffset
+        self[frame: .timestampIsPlain] = timestampDistortion == 0 && (cr4 & CR4.tsd == 0 || cpl == 0) ? 1 : 0
+        self[frame: .timestampReads] = timestampReads
+        self[frame: .timestampReadRIP] = timestampReadRIP
         self[frame: .undefinedFlagsRIP] = undefinedFlagsRIP
         self[frame: .flags] = status.translated
         let exit = unsafe entrance.execute(foundTranslation, gpr.pointer)
         status.translated = self[frame: .flags]
         undefinedFlagsRIP = self[frame: .undefinedFlagsRIP]
+        timestampReads = self[frame: .timestampReads]
+        timestampReadRIP = self[frame: .timestampReadRIP]
         let done = allowed &- self[frame: .left]
         retired &+= done
         guard exit != .target else {

@@ -47,6 +47,8 @@ extension CPU {
         case .aesimc: xmm[first] = try vectorSource(i).withColumnsUnmixed
         case .aeskeygenassist: xmm[first] = try vectorSource(i).keyAssist(constant: UInt32(immediate))
         case .pclmulqdq: xmm[first] = .carrylessProduct(xmm[first], try vectorSource(i), halves: immediate)
+        case .sha1rnds4, .sha1nexte, .sha1msg1, .sha1msg2, .sha256rnds2, .sha256msg1, .sha256msg2:
+            xmm[first] = .hashed(i.vector, xmm[first], try vectorSource(i), added: xmm[0], rounds: immediate)
         case .pcmpestri, .pcmpestrm, .pcmpistri, .pcmpistrm: try compareTexts(i)
         default: try calculateExtendedVector(i)
         }

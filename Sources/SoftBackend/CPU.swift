@@ -27,8 +27,8 @@ struct CPU: ~Copyable {
     /// of all 1,100 bytes.
     private let place = Atomic<Bool>(false)
 
-    // Registers. 0...15 as encoded; 16 always reads zero; the rest pads to a power of two.
-    let gpr = RegisterArray<32, UInt64>(repeating: 0)
+    // Registers. 0...15 as encoded; 16 always reads zero; from 18 on what ``TranslatedFrame`` has.
+    let gpr = RegisterArray<36, UInt64>(repeating: 0)
     var rip: UInt64 = 0
     var status = StatusFlags()
     /// RFLAGS without the six status flags, with the fixed bit.

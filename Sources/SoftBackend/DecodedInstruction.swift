@@ -208,7 +208,7 @@ enum Operation: UInt16 {
 
     // CPU+System.swift
     case movToCR, movFromCR, movToDR, movFromDR, lmsw, smsw, clts
-    case lgdt, lidt, sgdt, sidt, invlpg, invd, wbinvd
+    case lgdt, lidt, sgdt, sidt, invlpg, invpcid, invd, wbinvd
     case cli, sti, hlt, cpuid, rdtsc, rdmsr, wrmsr, swapgs, stac, clac, monitor, mwait, ud, xgetbv, xsetbv
 
     // CPU+X87.swift

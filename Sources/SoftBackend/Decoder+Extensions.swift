@@ -8,9 +8,10 @@ extension Decoder {
     func selectExtension(_ instruction: Encoding, _ i: inout InstructionRecord) {
         let (operation, needed) = Self.extensionOperation(instruction.mnemonic)
         guard let operation, extensions.contains(needed) else { return }
-        // POPCNT, LZCNT and TZCNT have encodings with VEX too, which only one coprocessor ever had.
+        // POPCNT, LZCNT and TZCNT have encodings with VEX too, which only one coprocessor ever had; INVPCID with EVEX.
         guard instruction.isLegacy || !Self.isLegacyOnly(operation) else { return }
         i.operation = operation
+        if operation == .invpcid { i.flags.insert(.endsBlock) }
     }
 
     private static func extensionOperation(_ mnemonic: ZydisMnemonic) -> (Operation?, InstructionExtensions) {
@@ -37,6 +38,7 @@ extension Decoder {
         case ZYDIS_MNEMONIC_SHRX: (.shrx, .bmi2)
         case ZYDIS_MNEMONIC_ADCX: (.adcx, .adx)
         case ZYDIS_MNEMONIC_ADOX: (.adox, .adx)
+        case ZYDIS_MNEMONIC_INVPCID: (.invpcid, .invpcid)
         case ZYDIS_MNEMONIC_RDFSBASE: (.rdfsbase, .fsgsbase)
         case ZYDIS_MNEMONIC_RDGSBASE: (.rdgsbase, .fsgsbase)
         case ZYDIS_MNEMONIC_WRFSBASE: (.wrfsbase, .fsgsbase)
@@ -47,7 +49,7 @@ extension Decoder {
 
     private static func isLegacyOnly(_ operation: Operation) -> Bool {
         switch operation {
-        case .popcnt, .lzcnt, .tzcnt: true
+        case .popcnt, .lzcnt, .tzcnt, .invpcid: true
         default: false
         }
     }

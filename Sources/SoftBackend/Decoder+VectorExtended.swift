@@ -1,4 +1,4 @@
-// Which vector operation executes a mnemonic of SSE3 to SSE4.2, AES and PCLMULQDQ.
+// Which vector operation executes a mnemonic of SSE3 to SSE4.2, AES, PCLMULQDQ and SHA.
 
 import CZydis
 import NVMM
@@ -44,6 +44,13 @@ extension Decoder {
         case ZYDIS_MNEMONIC_AESIMC: (.aesimc, .aes)
         case ZYDIS_MNEMONIC_AESKEYGENASSIST: (.aeskeygenassist, .aes)
         case ZYDIS_MNEMONIC_PCLMULQDQ: (.pclmulqdq, .pclmulqdq)
+        case ZYDIS_MNEMONIC_SHA1RNDS4: (.sha1rnds4, .sha)
+        case ZYDIS_MNEMONIC_SHA1NEXTE: (.sha1nexte, .sha)
+        case ZYDIS_MNEMONIC_SHA1MSG1: (.sha1msg1, .sha)
+        case ZYDIS_MNEMONIC_SHA1MSG2: (.sha1msg2, .sha)
+        case ZYDIS_MNEMONIC_SHA256RNDS2: (.sha256rnds2, .sha)
+        case ZYDIS_MNEMONIC_SHA256MSG1: (.sha256msg1, .sha)
+        case ZYDIS_MNEMONIC_SHA256MSG2: (.sha256msg2, .sha)
         default: (.none, [])
         }
     }

@@ -117,7 +117,8 @@ extension Operation {
     fileprivate var isMoreThanMemory: Bool {
         switch self {
         case .int, .int1, .int3, .into, .syscall, .sysret, .sysenter, .sysexit, .movToCR, .movFromCR, .movToDR,
-            .movFromDR, .invd, .wbinvd, .invlpg, .hlt, .cpuid, .rdtsc, .rdmsr, .wrmsr, .monitor, .mwait, .xgetbv,
+            .movFromDR, .invd, .wbinvd, .invlpg, .invpcid, .hlt, .cpuid, .rdtsc, .rdmsr, .wrmsr, .monitor, .mwait,
+            .xgetbv,
             .xsetbv, .fxsave, .fxrstor, .fninit, .fnstcw, .fldcw, .fnstsw, .fnclex, .fwait, .ldmxcsr, .stmxcsr:
             true
         default: false

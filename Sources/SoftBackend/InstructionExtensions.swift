@@ -23,6 +23,8 @@ struct InstructionExtensions: OptionSet {
     static let sse42 = Self(rawValue: 1 << 14)
     static let aes = Self(rawValue: 1 << 15)
     static let pclmulqdq = Self(rawValue: 1 << 16)
+    static let sha = Self(rawValue: 1 << 17)
+    static let invpcid = Self(rawValue: 1 << 18)
 
     /// What a table offers: a bit in leaf 1's or leaf 0x8000_0001's ECX, leaf 1's EDX, or leaf 7's EBX.
     init(offeredBy table: [CPUIDEntry]) {
@@ -47,6 +49,8 @@ struct InstructionExtensions: OptionSet {
         if bit(1, \.edx, 23) { offered.insert(.mmx) }
         if bit(1, \.edx, 25) { offered.insert(.sse) }
         if bit(1, \.edx, 26) { offered.insert(.sse2) }
+        if bit(7, \.ebx, 10) { offered.insert(.invpcid) }
+        if bit(7, \.ebx, 29) { offered.insert(.sha) }
         if bit(7, \.ebx, 0) { offered.insert(.fsgsbase) }
         self = offered
     }

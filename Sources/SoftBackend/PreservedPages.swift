@@ -1,6 +1,6 @@
 // Pages of a memory object as snapshots know them: copied once they are about to change, and no earlier.
 
-/// The bytes of one page at some time: in the object's memory for as long as nobody writes there, and kept from then on.
+/// The bytes of one page at some time: in the object's memory until somebody writes there, and kept from then on.
 ///
 /// Snapshots that agree about a page hold the same version.
 final class PageVersion {

@@ -33,7 +33,7 @@ public final class ProcessorModel: Sendable {
     func decoder(codeWidth: UInt8) -> Decoder { decoders[Int(max(codeWidth, 1) & 3) - 1] }
 
     /// All models, the default first.
-    public static let all: [ProcessorModel] = [base, baseV2, baseV3]
+    public static let all: [ProcessorModel] = [base, baseV2, baseV3, baseV4]
 
     /// The base model behind another processor's CPUID: what a recording's guest was told. Offers there that the
     /// interpreter does not execute raise #UD.
@@ -86,6 +86,22 @@ extension ProcessorModel {
         case 7: entry.registers.ebx |= 1 << 6 | 1 << 13
         case 0x8000_0002...0x8000_0004:
             entry.registers = brand("exit-tracer base-v3 at 1 GHz", part: Int(entry.leaf - 0x8000_0002))
+        default: break
+        }
+        return entry
+    }
+}
+
+extension ProcessorModel {
+    /// `base-v3` with SHA and INVPCID.
+    public static let baseV4 = ProcessorModel(name: "base-v4", table: baseV4Table, offers1GiBPages: true)
+
+    private static let baseV4Table = baseV3Table.map { entry in
+        var entry = entry
+        switch entry.leaf {
+        case 7: entry.registers.ebx |= 1 << 10 | 1 << 29  // INVPCID, SHA
+        case 0x8000_0002...0x8000_0004:
+            entry.registers = brand("exit-tracer base-v4 at 1 GHz", part: Int(entry.leaf - 0x8000_0002))
         default: break
         }
         return entry

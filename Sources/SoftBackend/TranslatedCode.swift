@@ -8,7 +8,7 @@
 
 /// Where guest registers are while translated code runs, and what else it finds at its side.
 ///
-/// It is handed the address of ``CPU/gpr`` plus ``bias``, so that every slot is a signed byte away.
+/// It is handed the address of ``CPU/gpr`` plus ``bias``, so that most slots are a signed byte away.
 enum TranslatedFrame {
     static let bias: Int32 = 128
 
@@ -32,6 +32,10 @@ enum TranslatedFrame {
         case scratch
         /// Address of ``CPU/xmm``, and whether the control registers let them be used: not 0.
         case vectors, vectorsAreOn
+        /// What the time-stamp counter would be with ``left`` at zero, and whether it may be read just so: not 0.
+        case timestampBase, timestampIsPlain
+        /// ``CPU/timestampReads`` and ``CPU/timestampReadRIP``.
+        case timestampReads, timestampReadRIP
     }
 
     /// The host's register that holds a guest's, or nil where it stays in its slot. RAX, RCX, RDX and RBX are the

@@ -112,7 +112,7 @@ extension InstructionRecord {
         case .div:
             use.effect = .changes
             use.mayLeave = true
-        case .vector, .jcc, .jmp, .call, .ret, .push, .pop, .leave: use.mayLeave = true
+        case .vector, .rdtsc, .jcc, .jmp, .call, .ret, .push, .pop, .leave: use.mayLeave = true
         case .lea: use.mayLeave = false
         default: break
         }

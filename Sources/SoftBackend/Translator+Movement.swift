@@ -143,6 +143,23 @@ extension Translator {
         write(2, from: HostRegister.rdx, width: i.width)
     }
 
+    /// RDTSC: the clock, which is the instructions that have retired.
+    mutating func readTimestamp(_ i: InstructionRecord) {
+        let (rax, rdx) = (HostRegister.rax, HostRegister.rdx)
+        code.arithmetic(.cmp, TranslatedFrame.slot(.timestampIsPlain), constant: 0, width: 3)
+        flagsAreInPlace = false
+        leaveLater(code.jump(4))
+        code.load(rdx, TranslatedFrame.slot(.timestampBase))
+        code.arithmetic(.sub, rdx, TranslatedFrame.slot(.left), width: 3)
+        code.arithmetic(.add, .register(rdx), constant: UInt64(position), width: 3)
+        code.load(rax, .register(rdx), width: 2)
+        write(0, from: rax, width: 2)
+        code.shift(.shr, .register(rdx), by: 32, width: 3)
+        write(2, from: rdx, width: 2)
+        code.arithmetic(.add, TranslatedFrame.slot(.timestampReads), constant: 1, width: 3)
+        storeRIP(of: i, .timestampReadRIP)
+    }
+
     // MARK: - Exchanges
 
     mutating func exchange(_ i: InstructionRecord) {

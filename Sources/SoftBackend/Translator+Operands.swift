@@ -31,7 +31,7 @@ extension Translator {
         case .pop: return i.width == 3 && i.form == .register
         case .leave: return i.width == 3
         case .vector: return translatesVector(i)
-        case .jcc, .nop, .fence: return true
+        case .jcc, .nop, .fence, .rdtsc: return true
         case .jmp, .call: return true
         case .ret: return true
         default: return false
@@ -217,13 +217,15 @@ extension Translator {
     }
 
     /// As ``CPU/noteUndefinedFlags(of:)``. RAX is used where RIP does not fit 32 bits; flags stay.
-    mutating func noteUndefinedFlags(_ i: InstructionRecord) {
+    mutating func noteUndefinedFlags(_ i: InstructionRecord) { storeRIP(of: i, .undefinedFlagsRIP) }
+
+    mutating func storeRIP(of i: InstructionRecord, _ slot: TranslatedFrame.Slot) {
         let address = rip &+ UInt64(i.offset)
         if Int32(exactly: Int64(bitPattern: address)) != nil {
-            code.store(TranslatedFrame.slot(.undefinedFlagsRIP), constant: address, width: 3)
+            code.store(TranslatedFrame.slot(slot), constant: address, width: 3)
         } else {
             code.move(HostRegister.rax, address)
-            code.store(TranslatedFrame.slot(.undefinedFlagsRIP), HostRegister.rax)
+            code.store(TranslatedFrame.slot(slot), HostRegister.rax)
         }
     }
 }

@@ -146,6 +146,7 @@ struct Translator {
         case .cwd: extendAccumulatorIntoData(i)
 
         case .vector: vector(i)
+        case .rdtsc: readTimestamp(i)
 
         case .push: push(i)
         case .pop: pop(i)

@@ -56,6 +56,9 @@ enum VectorOperation: UInt16 {
     // AES and PCLMULQDQ: VectorCipher.swift
     case aesenc, aesenclast, aesdec, aesdeclast, aesimc, aeskeygenassist, pclmulqdq
 
+    // SHA: VectorHash.swift
+    case sha1rnds4, sha1nexte, sha1msg1, sha1msg2, sha256rnds2, sha256msg1, sha256msg2
+
     // Floating point: CPU+VectorFloat.swift, CPU+VectorExtended.swift
     case addsubps, addsubpd, haddps, haddpd, hsubps, hsubpd, dpps, dppd, roundps, roundpd, roundss, roundsd
     case addps, addpd, addss, addsd

@@ -80,8 +80,8 @@ struct Record: ParsableCommand {
     @Option(
         help: ArgumentHelp(
             """
-            Processor model that the guest sees: base-v1 (default), base-v2 with BMI, ADX, POPCNT, FSGSBASE, or \
-            base-v3 with floating point (the default of --kernel).
+            Processor model that the guest sees: base-v1 (default), base-v2 with BMI, ADX, POPCNT, FSGSBASE, \
+            base-v3 with floating point too (the default of --kernel), or base-v4 with SHA and INVPCID too.
             """,
             valueName: "model"))
     var cpu: String?

@@ -105,7 +105,7 @@ extension OfferedEncoding {
             ["RDMSR", "WRMSR", "CLTS", "LMSW", "INVD", "WBINVD", "INVLPG", "SWAPGS", "SYSRET", "SYSEXIT"],
             "is privileged"
         ),
-        (["LGDT", "LIDT", "LLDT", "LTR", "STAC", "CLAC", "MONITOR", "MWAIT"], "is privileged"),
+        (["LGDT", "LIDT", "LLDT", "LTR", "STAC", "CLAC", "MONITOR", "MWAIT", "INVPCID"], "is privileged"),
         (["SGDT", "SIDT", "SLDT", "STR", "SMSW"], "shows, or is kept from showing, tables of the host's kernel"),
         (["SYSCALL", "SYSENTER"], "calls the host's kernel"),
         (["CPUID", "RDTSC"], "shows the host's identity and time"),

@@ -82,6 +82,7 @@ enum SystemInstructions {
         ("INS", "8, 16, 32", "all", "string I/O exits with segment, sizes and REP"),
         ("OUTS", "8, 16, 32", "all", "string I/O exits with segment, sizes and REP"),
         ("INT1", "-", "all", "INT3 and INT1 are traps through vectors 3 and 1"),
+        ("INVPCID", "64", "64", "INVPCID forgets translations, and refuses what it does not know"),
         ("MONITOR", "-", "all", "MONITOR and MWAIT exit at the instruction"),
         ("MWAIT", "-", "all", "MONITOR and MWAIT exit at the instruction"),
         ("RDTSC", "-", "all", "RDTSC counts instructions and advances"),

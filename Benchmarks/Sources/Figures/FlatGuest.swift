@@ -1,4 +1,4 @@
-// Guests of a few bytes that never exit, in real mode at 0000:7C00.
+// Guests of a few bytes that never exit, at 7C00 in real mode or in 64-bit mode.
 
 import NVMM
 
@@ -7,18 +7,30 @@ final class FlatGuest {
     let machine: any Machine
     let vcpu: any VCPU
 
-    init(_ code: [UInt8], on backend: any Backend) throws {
+    /// - Parameter memoryBytes: 1 MiB or more.
+    init(_ code: [UInt8], isWide: Bool = false, memoryBytes: Int = 1 << 20, on backend: any Backend) throws {
         machine = try backend.createMachine()
-        let memory = try machine.hvaMap(byteCount: 1 << 20)
-        try machine.gpaMap(memory, offset: 0, gpa: GPA(0), byteCount: 1 << 20, protection: [.read, .write, .execute])
+        let memory = try machine.hvaMap(byteCount: memoryBytes)
+        try machine.gpaMap(
+            memory, offset: 0, gpa: GPA(0), byteCount: memoryBytes, protection: [.read, .write, .execute])
         try unsafe machine.write(memory, at: 0x7C00, code.span.bytes)
         vcpu = try machine.createVCPU(id: 0)
         var state = vcpu.commPage.state
         state[.cs] = Segment(attributes: SegmentAttributes(rawValue: 0x9B), limit: 0xFFFF)
         state[.rip] = 0x7C00
         state[.rsp] = 0x7000
+        if isWide {
+            // The first GiB as it is.
+            try unsafe machine.write(memory, at: 0x9000, ([0x03, 0xA0, 0, 0, 0, 0, 0, 0] as [UInt8]).span.bytes)
+            try unsafe machine.write(memory, at: 0xA000, ([0x83, 0, 0, 0, 0, 0, 0, 0] as [UInt8]).span.bytes)
+            state[.cs] = Segment(selector: 8, attributes: SegmentAttributes(rawValue: 0xA9B), limit: .max)
+            state[.cr0] = 0x8000_0011
+            state[.cr3] = 0x9000
+            state[.cr4] = 0x20
+            state[.efer] = 0x500
+        }
         vcpu.commPage.state = state
-        vcpu.setState([.segments, .gprs])
+        vcpu.setState([.segments, .gprs, .crs, .msrs])
     }
 
     /// Nanoseconds for a run with its exit, of `count`; the code makes nothing but OUTs. What Benchmarks/exit_cost.c
@@ -60,6 +72,29 @@ enum FlatCode {
         0x49,  //              dec cx
         0x75, 0xF3,  //        jnz again
         0xEB, 0xF1,  //        jmp again
+    ]
+    /// The same in 64-bit mode, on 32 bits.
+    static let wideArithmetic: [UInt8] = [
+        0x01, 0xD8,  // again: add eax, ebx
+        0x31, 0xC2,  //        xor edx, eax
+        0xC1, 0xC2, 0x03,  //  rol edx, 3
+        0x83, 0xC3, 0x07,  //  add ebx, 7
+        0xFF, 0xC9,  //        dec ecx
+        0x75, 0xF2,  //        jnz again
+        0xEB, 0xF0,  //        jmp again
+    ]
+    static let wideMemory: [UInt8] = [
+        0x8B, 0x03,  // again: mov eax, [rbx]
+        0x03, 0x43, 0x04,  //  add eax, [rbx+4]
+        0x89, 0x03,  //        mov [rbx], eax
+        0xE8, 0x0B, 0, 0, 0,  // call next
+        0x83, 0xC3, 0x04,  //  add ebx, 4
+        0x81, 0xE3, 0xFF, 0x0F, 0, 0,  // and ebx, 0xFFF
+        0xEB, 0xE9,  //        jmp again
+        0x50,  // next: push rax
+        0xFF, 0xC2,  //  inc edx
+        0x58,  //       pop rax
+        0xC3,  //       ret
     ]
     /// Loads, stores, calls and returns.
     static let memory: [UInt8] = [

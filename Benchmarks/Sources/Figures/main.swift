@@ -47,22 +47,54 @@ var table = Table()
     return (machine.instructions, machine.steps)
 }
 
-@MainActor func speed(_ name: String, _ body: () throws -> UInt64) rethrows {
+@MainActor func speed(_ name: String, target: String = "60 M", _ body: () throws -> UInt64) rethrows {
     var rates: [Double] = []
     for _ in 0..<rounds {
         var count: UInt64 = 0
         let time = try seconds { count = try body() }
         rates.append(Double(count) / time / 1e6)
     }
-    table.add("soft backend, \(name)", "\(number(median(rates), 0)) M instr/s", target: "60 M")
+    table.add("soft backend, \(name)", "\(number(median(rates), 0)) M instr/s", target: target)
 }
 try speed("SeaBIOS") { try boot(SoftBackend()).instructions }
-for (name, code) in [("register loop", FlatCode.arithmetic), ("memory and call loop", FlatCode.memory)] {
-    try speed(name) {
-        try FlatGuest(code, on: SoftBackend()).run(instructions: loopInstructions)
+for (name, code, isWide) in [
+    ("register loop of 16-bit code", FlatCode.arithmetic, false), ("memory and call loop", FlatCode.memory, false),
+    ("register loop of 64-bit code", FlatCode.wideArithmetic, true),
+    ("memory and call loop", FlatCode.wideMemory, true),
+] {
+    try speed(isWide ? "\(name), translated" : "\(name), interpreted", target: isWide ? "300 M" : "60 M") {
+        try FlatGuest(code, isWide: isWide, on: SoftBackend()).run(instructions: loopInstructions)
         return loopInstructions
     }
 }
+
+// MARK: - Snapshots
+
+/// Snapshots of a machine of 256 MiB, all of it written, with so many pages written between any two.
+@MainActor func snapshots(pagesBetween pages: Int) throws {
+    let guest = try FlatGuest(FlatCode.wideMemory, isWide: true, memoryBytes: 256 << 20, on: SoftBackend())
+    guard let machine = guest.machine as? any SnapshottingMachine, let memory = machine.gpaToHVA(GPA(0))?.object else {
+        fatalError("the soft backend takes snapshots")
+    }
+    func write(_ count: Int, _ value: UInt8) throws {
+        for page in 16..<16 + count { try unsafe machine.write(memory, at: page * pageBytes, [value].span.bytes) }
+    }
+    try write(memory.pageCount - 16, 1)
+    var kept = [try machine.takeSnapshot()]
+    var taking: [Double] = []
+    var restoring: [Double] = []
+    for round in 0..<rounds * 3 {
+        try write(pages, UInt8(truncatingIfNeeded: round + 2))
+        try guest.run(instructions: 1000)
+        taking.append(try seconds { kept.append(try machine.takeSnapshot()) } * 1000)
+        restoring.append(try seconds { try machine.restore(kept[kept.count - 2]) } * 1000)
+    }
+    table.add(
+        "snapshot of 256 MiB, \(pages) pages written since the last: taken; restored",
+        "\(number(median(taking), 3)); \(number(median(restoring), 3)) ms", target: "1 ms")
+}
+try snapshots(pagesBetween: 16)
+try snapshots(pagesBetween: 1024)
 
 if arguments.contains("--speed") { exit(0) }
 

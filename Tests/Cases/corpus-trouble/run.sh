@@ -69,12 +69,12 @@ chmod -R u+w readonly
 echo "== two runs at once"
 tracectl corpus run corpus >one.txt & tracectl corpus run corpus >two.txt; wait; cat one.txt two.txt
 echo "== Ctrl-C"
-bash -c 'exec tracectl corpus run clients --against-client --jobs 1 --results stopped.jsonl -- sleep 100' >stopped.txt 2>stopped.err &
+bash -c 'exec tracectl corpus run clients --against-client --jobs 1 --results stopped.jsonl -- sleep 100.125' >stopped.txt 2>stopped.err &
 sleep 0.7
 kill -INT $!
 wait $!; echo "status $?"
 cat stopped.err stopped.txt
-pgrep -f 'sleep 100' >/dev/null && echo "a client was left behind"
+pgrep -f 'sleep 100.125' >/dev/null && echo "a client was left behind"
 echo "== results of another build, and what is no result"
 tracectl corpus run corpus --results one.jsonl >/dev/null
 tracectl corpus run corpus --build next --results two.jsonl >/dev/null

@@ -2,7 +2,7 @@
 //
 //   EXIT_TRACER_ORACLE_SEED=N      another seed than the usual one
 //   EXIT_TRACER_ORACLE_ROW=NAME    only this mnemonic
-//   EXIT_TRACER_ORACLE_CASES=N     states a row
+//   EXIT_TRACER_ORACLE_CASES=N     states a row; in a soak, for each encoding in it
 //   EXIT_TRACER_ORACLE_SECONDS=N   go on with further seeds for so long (make soak)
 
 import Foundation
@@ -17,6 +17,8 @@ enum OracleSettings {
     static var seed: UInt64 { number("EXIT_TRACER_ORACLE_SEED") ?? 20_261_122 }
     static var row: String? { ProcessInfo.processInfo.environment["EXIT_TRACER_ORACLE_ROW"] }
     static var casesPerRow: Int { Int(number("EXIT_TRACER_ORACLE_CASES") ?? 1024) }
+    /// In a soak, which is to give each encoding as many.
+    static var casesPerEncoding: Int { Int(number("EXIT_TRACER_ORACLE_CASES") ?? 256) }
     static var soakSeconds: Double { Double(number("EXIT_TRACER_ORACLE_SECONDS") ?? 0) }
     static var writesTable: Bool { ProcessInfo.processInfo.environment["EXIT_TRACER_WRITE_TABLE"] == "1" }
 }
@@ -50,7 +52,8 @@ enum OracleSettings {
             seed &+= 1
             var results: [HostRowResult] = []
             for (row, forms) in comparison.rows where Date() < end {
-                let result = try comparison.run(row, forms, seed: seed, cases: OracleSettings.casesPerRow)
+                let wanted = forms.count * OracleSettings.casesPerEncoding
+                let result = try comparison.run(row, forms, seed: seed, cases: wanted)
                 casesOf[row, default: 0] += result.cases / forms.count
                 results.append(result)
             }

@@ -105,7 +105,7 @@ struct VEX: Sendable, Equatable {
 /// Optional instructions, by the CPUID bit that offers them.
 enum CPUFeature: Sendable, CaseIterable {
     case lahf64, popcnt, lzcnt, bmi1, bmi2, adx, movbe, cmpxchg16b, fpu, mmx, sse, sse2, sse3, ssse3, sse41, sse42, aes
-    case pclmulqdq
+    case pclmulqdq, sha
 
     /// Leaf, register (0 EAX ... 3 EDX), bit.
     var place: (leaf: UInt32, register: Int, bit: Int) {
@@ -121,6 +121,7 @@ enum CPUFeature: Sendable, CaseIterable {
         case .fpu: (1, 3, 0)
         case .sse3: (1, 2, 0)
         case .pclmulqdq: (1, 2, 1)
+        case .sha: (7, 1, 29)
         case .ssse3: (1, 2, 9)
         case .sse41: (1, 2, 19)
         case .sse42: (1, 2, 20)

@@ -1,4 +1,4 @@
-// Instructions of SSE3 to SSE4.2, AES and PCLMULQDQ, by encoding: SDM vol. 2, under each mnemonic.
+// Instructions of SSE3 to SSE4.2, AES, PCLMULQDQ and SHA, by encoding: SDM vol. 2, under each mnemonic.
 
 extension InstructionTable {
     /// Behind 0F 38, or 0F 3A where there is an immediate; with 66 before it.
@@ -14,7 +14,7 @@ extension InstructionTable {
     }
 
     static let extendedVectors: [InstructionForm] =
-        sse3 + ssse3 + integersOfSSE4 + lanesOfSSE4 + floatsOfSSE4 + sse42 + ciphers
+        sse3 + ssse3 + integersOfSSE4 + lanesOfSSE4 + floatsOfSSE4 + sse42 + ciphers + hashes
 
     private static let sse3: [InstructionForm] = [
         form("ADDSUBPS", 0xF2, 0xD0, floatBits: 32, feature: .sse3),
@@ -107,4 +107,18 @@ extension InstructionTable {
             long("AESKEYGENASSIST", 0xDF, hasImmediate: true, feature: .aes),
             long("PCLMULQDQ", 0x44, hasImmediate: true, feature: .pclmulqdq),
         ]
+
+    private static let hashes: [InstructionForm] =
+        [
+            ("SHA1NEXTE", 0xC8), ("SHA1MSG1", 0xC9), ("SHA1MSG2", 0xCA), ("SHA256RNDS2", 0xCB), ("SHA256MSG1", 0xCC),
+            ("SHA256MSG2", 0xCD),
+        ].map { hash($0.0, [0x0F, 0x38, $0.1]) } + [hash("SHA1RNDS4", [0x0F, 0x3A, 0xCC], immediate: .byte)]
+
+    private static func hash(
+        _ name: String, _ opcode: [UInt8], immediate: InstructionForm.Immediate = .none
+    ) -> InstructionForm {
+        InstructionForm(
+            mnemonic: name, opcode: opcode, sizes: [128], shape: vectorEither, immediate: immediate,
+            kind: .vector(memoryBytes: 16, isAligned: true, floatBits: 0), feature: .sha)
+    }
 }

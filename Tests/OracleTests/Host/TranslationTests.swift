@@ -15,10 +15,10 @@ private struct TranslationPair {
     let rows: [(row: HostRow, forms: [InstructionForm])]
 
     init() throws {
-        let never = SoftBackend(model: .baseV3, translation: .never)
+        let never = SoftBackend(model: .baseV4, translation: .never)
         interpreted = try GuestOracle(never, pristine: Self.pristine)
         translated = try GuestOracle(
-            SoftBackend(model: .baseV3, translation: .after(executions: 1)), pristine: Self.pristine)
+            SoftBackend(model: .baseV4, translation: .after(executions: 1)), pristine: Self.pristine)
         let features = OfferedFeatures(never)
         rows = InstructionTable.rows.filter { row, forms in
             row.mode == .bits64 && forms.allSatisfy { $0.feature.map(features.offers) ?? true }
