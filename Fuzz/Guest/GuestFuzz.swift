@@ -23,7 +23,8 @@ private struct FuzzedMachine {
             fatalError("the soft backend takes snapshots")
         }
         self.machine = machine
-        ram = try machine.hvaMap(byteCount: Self.ramBytes)
+        let ram = try machine.hvaMap(byteCount: Self.ramBytes)
+        self.ram = ram
         try machine.gpaMap(
             ram, offset: 0, gpa: GPA(0), byteCount: Self.ramBytes, protection: [.read, .write, .execute])
         // The same again, so that one page has two addresses; and a part that cannot be written.
@@ -94,8 +95,8 @@ private struct FuzzedMachine {
         }
         state[.rip] = UInt64(Self.codeStart)
         state[.rflags] = word(4) & 0x3F_7FD7 | 2
-        state[.idt] = Segment(base: UInt64(Self.codeStart) + 0x400, limit: UInt32(byte(2)) << 4)
-        state[.gdt] = Segment(base: UInt64(Self.codeStart) + 0x800, limit: UInt32(byte(3)) << 3)
+        state[.idt] = Segment(limit: UInt32(byte(2)) << 4, base: UInt64(Self.codeStart) + 0x400)
+        state[.gdt] = Segment(limit: UInt32(byte(3)) << 3, base: UInt64(Self.codeStart) + 0x800)
         let rights = level << 5
         for register: SegmentRegister in [.es, .ss, .ds, .fs, .gs] {
             state[register] = Segment(
