@@ -99,7 +99,7 @@ public enum GuestImage {
             try store(bytes[first..<first + count], at: loadAddress, in: memory)
         } else {
             guard isELF(bytes), try number(bytes, 4, 1) == 1 else { throw .badImageHeader(offset: header) }
-            entry = try loadSegments(bytes, memory: memory)
+            entry = try loadSegments(bytes, memory: memory).entry
         }
         // mem_lower and mem_upper, in KiB.
         let upper = UInt64(memory.ram.byteCount - 1 << 20) >> 10
@@ -114,13 +114,13 @@ public enum GuestImage {
 
     // MARK: - ELF
 
-    private static func isELF(_ bytes: [UInt8]) -> Bool {
+    static func isELF(_ bytes: [UInt8]) -> Bool {
         bytes.starts(with: [0x7F, 0x45, 0x4C, 0x46])
     }
 
     private static func loadELF(_ bytes: [UInt8], memory: PCMemory, vcpu: any VCPU) throws(PCError) {
         guard isELF(bytes) else { throw .badImageHeader(offset: 0) }
-        let entry = try loadSegments(bytes, memory: memory)
+        let entry = try loadSegments(bytes, memory: memory).entry
         if bytes[4] == 2 {
             try enterLongMode(vcpu, at: entry, memory: memory)
         } else {
@@ -130,8 +130,10 @@ public enum GuestImage {
 
     /// Loads what the program headers name, at their physical addresses.
     ///
-    /// - Returns: the entry point.
-    private static func loadSegments(_ bytes: [UInt8], memory: PCMemory) throws(PCError) -> UInt64 {
+    /// - Returns: the entry point, the end of the highest segment, and where in the file the notes are.
+    static func loadSegments(
+        _ bytes: [UInt8], memory: PCMemory
+    ) throws(PCError) -> (entry: UInt64, end: UInt64, notes: [Range<Int>]) {
         let machine = UInt16(try number(bytes, 18, 2))
         let kind = try number(bytes, 4, 1)
         guard kind == 1 || kind == 2 else { throw .badImageHeader(offset: 4) }
@@ -146,15 +148,22 @@ public enum GuestImage {
         guard tableOffset <= UInt64(bytes.count), entryBytes >= (is64 ? 56 : 32) else {
             throw .badImageHeader(offset: is64 ? 32 : 28)
         }
+        var end: UInt64 = 0
         var isLoaded = false
+        var notes: [Range<Int>] = []
         for index in 0..<Int(count) {
             let header = Int(tableOffset) + index * Int(entryBytes)
-            guard try number(bytes, header, 4) == 1 else { continue }  // PT_LOAD
+            let type = try number(bytes, header, 4)
+            guard type == 1 || type == 4 else { continue }  // PT_LOAD, PT_NOTE
             let offset = try number(bytes, header + (is64 ? 8 : 4), width)
             let physical = try number(bytes, header + (is64 ? 24 : 12), width)
             let fileBytes = try number(bytes, header + (is64 ? 32 : 16), width)
             guard offset <= UInt64(bytes.count), fileBytes <= UInt64(bytes.count) - offset else {
                 throw .badImageHeader(offset: header)
+            }
+            if type == 4 {
+                notes.append(Int(offset)..<Int(offset + fileBytes))
+                continue
             }
             // Memory starts as zeros, so p_memsz needs no filling; it must fit, though.
             let memoryBytes = try number(bytes, header + (is64 ? 40 : 20), width)
@@ -165,9 +174,10 @@ public enum GuestImage {
             }
             try store(bytes[Int(offset)..<Int(offset + fileBytes)], at: physical, in: memory)
             isLoaded = true
+            end = max(end, physical + memoryBytes)
         }
         guard isLoaded else { throw .noLoadableSegment }
-        return entry
+        return (entry, end, notes)
     }
 
     // MARK: - Entering

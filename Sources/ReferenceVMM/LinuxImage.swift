@@ -1,10 +1,11 @@
-// A Linux kernel without firmware: Linux's Documentation/x86/boot.rst, 32-bit protocol, version 2.12 and later.
+// A Linux kernel without firmware: Linux's Documentation/x86/boot.rst, 32-bit protocol, version 2.12 and later; those
+// that are ELF files are entered by PVH (PVHEntry.swift).
 
 import NVMM
 
 /// A kernel with what its boot loader would give it.
 public struct LinuxImage: Sendable {
-    /// A bzImage.
+    /// A bzImage, or an ELF file with an entry for PVH, such as a vmlinux.
     public var kernel: [UInt8]
     /// The initial RAM disk; nil for none.
     public var initrd: [UInt8]?
@@ -47,7 +48,7 @@ public struct LinuxImage: Sendable {
         static let byteCount = 4096
     }
     /// Where things are put: below 640 KiB, above what a BIOS would use.
-    private enum Place {
+    enum Place {
         static let parameters: UInt64 = 0x1_0000
         static let commandLine: UInt64 = 0x2_0000
         static let commandLineBytes: UInt64 = 0x1_0000
@@ -58,6 +59,9 @@ public struct LinuxImage: Sendable {
 
     /// Puts everything into memory and the first VCPU at the kernel's entry.
     func load(into memory: PCMemory, acpiRootPointer: UInt64, bootstrap vcpu: any VCPU) throws(PCError) {
+        if GuestImage.isELF(kernel) {
+            return try enterByPVH(memory: memory, acpiRootPointer: acpiRootPointer, bootstrap: vcpu)
+        }
         guard Self.isKernel(kernel) else { throw .kernelHeader(offset: Header.magic) }
         let version = UInt16(try field(Header.version, 2))
         guard version >= 0x20C else { throw .kernelProtocol(version: version) }
@@ -83,7 +87,8 @@ public struct LinuxImage: Sendable {
         guard text.count <= room else { throw .commandLineTooLong(text.count, maximum: Int(room)) }
         try GuestImage.store((text + [0])[...], at: Place.commandLine, in: memory)
         let initrdAddress = try loadInitrd(
-            into: memory, above: max(runtimeEnd, Place.kernel + UInt64(code.count)))
+            into: memory, above: max(runtimeEnd, Place.kernel + UInt64(code.count)),
+            below: try field(Header.ramdiskMaximum, 4) + 1)
 
         var parameters = [UInt8](repeating: 0, count: Parameters.byteCount)
         // The header ends where its own jump says.
@@ -116,9 +121,9 @@ public struct LinuxImage: Sendable {
     }
 
     /// As high as the kernel reads it.
-    private func loadInitrd(into memory: PCMemory, above kernelEnd: UInt64) throws(PCError) -> UInt64 {
+    func loadInitrd(into memory: PCMemory, above kernelEnd: UInt64, below limit: UInt64) throws(PCError) -> UInt64 {
         guard let initrd, !initrd.isEmpty else { return 0 }
-        let end = min(UInt64(memory.ram.byteCount), try field(Header.ramdiskMaximum, 4) + 1)
+        let end = min(UInt64(memory.ram.byteCount), limit)
         guard UInt64(initrd.count) <= end, case let address = (end - UInt64(initrd.count)) & ~0xFFF,
             address >= kernelEnd
         else { throw .initrdDoesNotFit(byteCount: initrd.count, memoryBytes: memory.ram.byteCount) }
@@ -131,7 +136,7 @@ public struct LinuxImage: Sendable {
     }
 
     /// What INT 15h, AX=E820h would say: ACPI 6.5, section 15.
-    private static func memoryMap(byteCount: UInt64) -> [(start: UInt64, end: UInt64, isUsable: Bool)] {
+    static func memoryMap(byteCount: UInt64) -> [(start: UInt64, end: UInt64, isUsable: Bool)] {
         [
             (0, 0x9FC00, true), (0x9FC00, 0xA0000, false), (ACPITables.address, 0x10_0000, false),
             (0x10_0000, byteCount, true),

@@ -106,6 +106,8 @@ public enum PCError: Error, Equatable, Sendable {
     case kernelHeader(offset: Int)
     /// A Linux kernel with a boot protocol before 2.12, as `version` has it: 0x020C.
     case kernelProtocol(version: UInt16)
+    /// An ELF file that names no entry for PVH (`XEN_ELFNOTE_PHYS32_ENTRY`).
+    case noPVHEntry
     /// A kernel's command line, in bytes.
     case commandLineTooLong(Int, maximum: Int)
     /// An initial RAM disk has no room above the kernel and below what the kernel reads.

@@ -54,10 +54,9 @@ extension CPU {
             // What is not translated ends the block, so that the rest can be.
             if ends || entrance != nil && is64Bit && !Translator.translates(decoding.instruction) { break }
         }
-        guard let page = codePage(linear) else {
-            throw .generalProtection(0)  // not reached: the first byte was just fetched from there
+        guard let record = unsafe codeRecord(host) else {
+            throw .generalProtection(0)  // not reached: the host address was just found in an object
         }
-        let record = unsafe page.record
         let isNewCode = unsafe record.pointee.firstBlock < 0
         let source = unsafe Span<UInt8>(
             _unsafeElements: UnsafeBufferPointer(
@@ -73,11 +72,11 @@ extension CPU {
         return number
     }
 
-    /// The page that code at `linear` was fetched from.
-    private mutating func codePage(_ linear: UInt64) -> PhysicalPage? {
-        if let emulation { return emulation.codePageRecord }
-        guard let gpa = try? walk(linear, .fetch, user: cpl == 3).gpa else { return nil }
-        return page(at: gpa)
+    /// Of the page that code was fetched from. Found by where it is: the page tables may say something else by now,
+    /// which the TLB need not know.
+    private func codeRecord(_ host: HostAddress) -> UnsafeMutablePointer<PageRecord>? {
+        if let emulation { return unsafe emulation.codePageRecord.record }
+        return unsafe memory.record(host.raw)
     }
 
     /// Decodes the one instruction at `linear` whose bytes reach into the next page.

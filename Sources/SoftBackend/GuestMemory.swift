@@ -202,6 +202,14 @@ final class GuestMemory {
             protection: ranges[range].protection)
     }
 
+    /// Of the page that a host address lies in.
+    func record(_ host: UInt64) -> UnsafeMutablePointer<PageRecord>? {
+        for case let backing? in objects where host &- backing.host < UInt64(backing.object.byteCount) {
+            return unsafe backing.records + Int((host &- backing.host) >> 12)
+        }
+        return nil
+    }
+
     func range(containing gpa: UInt64) -> Int? {
         let last = lastFound.load(ordering: .relaxed)
         if last < ranges.count, gpa &- ranges[last].gpa < ranges[last].byteCount { return last }

@@ -36,6 +36,9 @@ func sentence(for error: PCError) -> String {
     case .kernelProtocol(let version):
         "is a Linux kernel with boot protocol \(version >> 8).\(version & 0xFF), and 2.12 is needed:"
             + " use one from 2012 or later (3.8), or boot it through --firmware"
+    case .noPVHEntry:
+        "is an ELF file without an entry for PVH: give a bzImage, a vmlinux that was built with CONFIG_PVH,"
+            + " or with --guest an ELF file that brings its own way"
     case .commandLineTooLong(let bytes, let maximum):
         "reads a command line of \(grouped(maximum)) bytes at most, and --append has \(grouped(bytes))"
     case .initrdDoesNotFit(let byteCount, let memoryBytes):

@@ -48,7 +48,8 @@ struct Record: ParsableCommand {
     var guest: String?
 
     @Option(
-        help: ArgumentHelp("A Linux kernel (bzImage) to enter by its boot protocol.", valueName: "file"),
+        help: ArgumentHelp(
+            "A Linux kernel to enter: a bzImage by its boot protocol, a vmlinux by PVH.", valueName: "file"),
         completion: .file())
     var kernel: String?
 

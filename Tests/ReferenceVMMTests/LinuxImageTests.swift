@@ -105,6 +105,94 @@ private func outcome(
     }
 }
 
+/// An ELF file with one segment, `code`, at 1 MiB and, unless nil, a note that names an entry.
+private func vmlinux(_ code: [UInt8], entry: UInt32? = 0x10_0000, noteType: UInt8 = 18) -> [UInt8] {
+    func number(_ value: UInt64, _ count: Int) -> [UInt8] {
+        (0..<count).map { UInt8(truncatingIfNeeded: value >> UInt64($0 * 8)) }
+    }
+    func header(_ type: UInt64, offset: Int, byteCount: Int) -> [UInt8] {
+        number(type, 4) + number(5, 4) + number(UInt64(offset), 8) + number(0, 8) + number(0x10_0000, 8)
+            + number(UInt64(byteCount), 8) + number(UInt64(byteCount), 8) + number(4, 8)
+    }
+    // Another note before it, with a name and a content that are not multiples of four.
+    let notes =
+        number(6, 4) + number(3, 4) + number(1, 4) + Array("Linux".utf8) + [0, 0, 0] + [1, 2, 3, 0]
+        + (entry.map {
+            number(4, 4) + number(8, 4) + [noteType, 0, 0, 0] + Array("Xen".utf8) + [0] + number(UInt64($0), 8)
+        }
+            ?? [])
+    let start = 64 + 2 * 56
+    let ident: [UInt8] = [0x7F, 0x45, 0x4C, 0x46, 2, 1, 1] + [UInt8](repeating: 0, count: 9)
+    return ident + number(2, 2) + number(62, 2) + number(1, 4) + number(0, 8) + number(64, 8) + number(0, 8)
+        + number(0, 4) + number(64, 2) + number(56, 2) + number(2, 2) + number(0, 6)
+        + header(4, offset: start, byteCount: notes.count)
+        + header(1, offset: start + notes.count, byteCount: code.count)
+        + notes + code
+}
+
+@Suite struct PVHEntryTests {
+    private func outcome(_ image: [UInt8], initrd: [UInt8]? = nil, commandLine: String = "") throws -> PCOutcome {
+        let linux = LinuxImage(kernel: image, initrd: initrd, commandLine: commandLine)
+        let configuration = PCConfiguration(image: .linux(linux), memoryBytes: 4 << 20)
+        return try PC(machine: try SoftBackend().createMachine(), configuration: configuration).run()
+    }
+
+    private func byte(_ code: [UInt8], initrd: [UInt8]? = nil, commandLine: String = "") throws -> Int? {
+        // out 0xf4, al
+        guard
+            case .exited(let status) = try outcome(
+                vmlinux(code + [0xE6, 0xF4]), initrd: initrd, commandLine: commandLine)
+        else { return nil }
+        return (status - 1) / 2
+    }
+
+    @Test func `the kernel finds what it was given through EBX`() throws {
+        #expect(try byte([0x8A, 0x43, 0x02]) == 0x6E)  // mov al, [ebx+2]: of the magic
+        // mov eax, [ebx+24]; mov al, [eax+2]
+        #expect(try byte([0x8B, 0x43, 24, 0x8A, 0x40, 0x02], commandLine: "abc") == 0x63)
+        #expect(try byte([0x8A, 0x43, 12]) == 0)  // mov al, [ebx+12]: no modules
+        let initrd: [UInt8] = [7, 42, 9]
+        #expect(try byte([0x8A, 0x43, 12], initrd: initrd) == 1)
+        // mov eax, [ebx+16]; mov eax, [eax]; mov al, [eax+1]
+        #expect(try byte([0x8B, 0x43, 16, 0x8B, 0x00, 0x8A, 0x40, 0x01], initrd: initrd) == 42)
+        #expect(try byte([0x8B, 0x43, 16, 0x8A, 0x40, 8], initrd: initrd) == 3)
+        // mov eax, [ebx+32]; mov al, [eax]: "RSD PTR "
+        #expect(try byte([0x8B, 0x43, 32, 0x8A, 0x00]) == 0x52)
+        // mov eax, [ebx+40]; mov al, [eax+3*24+10]: the last range has 3 MiB
+        #expect(try byte([0x8B, 0x43, 40, 0x8A, 0x40, 82]) == 0x30)
+        #expect(try byte([0x8A, 0x43, 48]) == 4)
+    }
+
+    @Test func `it is entered where the note says, with paging and interrupts off`() throws {
+        let code: [UInt8] = [0xF4, 0x0F, 0x20, 0xC0, 0xE6, 0xF4]  // hlt; mov eax, cr0; out 0xf4, al
+        #expect(try outcome(vmlinux(code, entry: 0x10_0001)) == .exited(status: 0x11 * 2 + 1))
+    }
+
+    @Test func `what has no entry, or is damaged anywhere, is refused`() throws {
+        func error(_ image: [UInt8], commandLine: String = "") -> PCError? {
+            do {
+                _ = try outcome(image, commandLine: commandLine)
+                return nil
+            } catch { return error as? PCError }
+        }
+        let good = vmlinux([0xE6, 0xF4])
+        #expect(error(good) == nil)
+        #expect(error(vmlinux([0xF4], entry: nil)) == .noPVHEntry)
+        #expect(error(vmlinux([0xF4], noteType: 17)) == .noPVHEntry)
+        #expect(
+            error(good, commandLine: String(repeating: "x", count: 2048)) == .commandLineTooLong(2048, maximum: 2047))
+        for count in 4..<good.count - 2 { #expect(error(Array(good[..<count])) != nil, "cut to \(count)") }
+        for offset in 4..<good.count {
+            for value: UInt8 in [0, 0x7F, 0xFF] {
+                var bad = good
+                bad[offset] = value
+                let configuration = PCConfiguration(image: .linux(LinuxImage(kernel: bad)), memoryBytes: 4 << 20)
+                _ = try? PC(machine: try SoftBackend().createMachine(), configuration: configuration)
+            }
+        }
+    }
+}
+
 @Suite struct ACPITableTests {
     @Test(arguments: [1, 2, 16])
     func `every table adds up to zero and the pointers lead to it`(vcpuCount: Int) throws {

@@ -1,11 +1,11 @@
-// INVPCID where there are no PCIDs: SDM vol. 2, under it.
+// What INVPCID makes the TLB forget where there are no PCIDs (SDM vol. 2), and what it may keep otherwise.
 
 import NVMM
 import SoftBackend
 import TestSupport
 import Testing
 
-@Suite struct InvalidatePCIDTests {
+@Suite struct TranslationCacheTests {
     private static let page: UInt64 = 0x3_0000
     private static let otherPage: UInt64 = 0x3_1000
     private static let descriptor = GuestLayout.data
@@ -57,6 +57,22 @@ import Testing
         let reserved = try self.guest(type: UInt64(type), pcid: 1 << 12)
         try reserved.run(code(reserved, invalidates: true))
         #expect(reserved.haltedVector == 13)
+    }
+
+    /// What a processor does with a translation that it has not been told to forget is its own affair, but not a fault
+    /// of another kind, nor a changed CR2.
+    @Test func `code goes on from a page whose entry is gone, as long as nobody flushes`() throws {
+        let guest = try self.guest(type: 0)
+        guest.change {
+            $0[.rax] = 0
+            $0[.cr2] = 0x1234
+        }
+        // jmp +0 ends the block: the next is found through the TLB alone.
+        try guest.run(
+            absolute([0x48, 0x89, 0x04], guest.pageEntry(GuestLayout.code)) + [
+                0xEB, 0x00, 0xFF, 0xC3, 0xEB, 0x00, 0xF4,
+            ])
+        #expect(guest.haltedVector == nil && guest[.rbx] == 1 && guest[.cr2] == 0x1234)
     }
 
     @Test func `INVPCID of other types, in user mode, and where it is not offered`() throws {
