@@ -15,7 +15,7 @@ done
 # The setup header of a Linux kernel, of protocol 2.11, and nothing behind it.
 { head -c 514 /dev/zero; printf 'HdrS\x0b\x02'; head -c 600 /dev/zero; } > kernel
 tracectl record --guest kernel -o x.vmtrace; echo "kernel as guest: $?"
-for image in kernel stub; do
+for image in kernel large.bin stub; do
     tracectl record --kernel $image -o x.vmtrace; echo "$image as kernel: $?"
 done
 tracectl record --guest "$GUESTS/hello.bin" -o /dev/full; echo "full device: $?"
