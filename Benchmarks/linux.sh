@@ -59,6 +59,8 @@ from_disk() {
     tr -d '\r' <"$work/output.txt" | grep -aq '^session: done'
 }
 cat >"$work/bochsrc" <<CONFIG
+plugin_ctrl: speaker=0, parallel=0
+config_interface: textconfig
 display_library: rfb, options="timeout=0"
 megs: 256
 cpu: model=corei7_sandy_bridge_2600k, count=1, ips=100000000, reset_on_triple_fault=0
