@@ -346,6 +346,8 @@ uint8_t *host_oracle_pristine(struct host_oracle *oracle) { return oracle->box->
 
 uint32_t host_oracle_run(struct host_oracle *oracle, uint32_t count, int timeout_ms) {
     if (count > HOST_CASES_MAX) count = HOST_CASES_MAX;
+    // A child that does not even begin has done nothing, whatever it did before.
+    oracle->box->done = 0;
     if (ask(oracle, count, timeout_ms) == 0) return count;
     uint32_t done = oracle->box->done;
     end_child(oracle);
