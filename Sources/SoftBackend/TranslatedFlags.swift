@@ -100,8 +100,7 @@ extension InstructionRecord {
         var use = FlagUse()
         use.mayLeave = usesMemory
         switch generalOperation {
-        case .add, .or, .and, .sub, .xor, .cmp, .test, .neg, .imul2, .imul3, .mul, .imul, .xadd, .cmpxchg, .bsf, .bsr,
-            .popcnt, .tzcnt, .lzcnt, .andn, .blsr, .blsi, .blsmsk, .bzhi:
+        case .add, .or, .and, .sub, .xor, .cmp, .test, .neg, .imul2, .imul3, .mul, .imul, .xadd, .cmpxchg, .bsf, .bsr:
             use.effect = .replaces
         case .adc, .sbb:
             use.effect = .replaces
