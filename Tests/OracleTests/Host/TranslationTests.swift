@@ -50,6 +50,10 @@ private struct TranslationPair {
             if a != b { found.append("\(name) \(String(a, radix: 16)) | \(String(b, radix: 16))") }
         }
         for index in 0..<16 { compare("register \(index)", a.state.gprs[index], b.state.gprs[index]) }
+        for index in 0..<16 where a.state.fpu.xmm[index] != b.state.fpu.xmm[index] {
+            found.append("xmm\(index) \(a.state.fpu.xmm[index]) | \(b.state.fpu.xmm[index])")
+        }
+        compare("mxcsr", UInt64(a.state.fpu.mxcsr), UInt64(b.state.fpu.mxcsr))
         compare("rip", a.state.rip, b.state.rip)
         compare("rflags", a.state.rflags, b.state.rflags)
         compare("undefined flags", a.undefinedFlags, b.undefinedFlags)
@@ -64,12 +68,13 @@ private struct TranslationPair {
 }
 
 @Suite(.serialized) struct TranslationTests {
-    /// Of 64-bit code, what makes up most of it.
+    /// Of 64-bit code, what makes up most of it, and some of the vectors.
     private static let mnemonics = [
         "ADC", "ADD", "AND", "BSF", "BSR", "BSWAP", "BT", "BTC", "BTR", "BTS", "CALL", "CDQ", "CDQE", "CMOVB", "CMP",
         "CMPXCHG", "CQO", "CWDE", "DEC", "DIV", "IMUL", "INC", "JB", "JMP", "JNLE", "LEA", "LEAVE", "MOV", "MOVSX",
         "MOVSXD", "MOVZX", "MUL", "NEG", "NOP", "NOT", "OR", "POP", "PUSH", "RET", "ROL", "ROR", "SAR", "SBB", "SETB",
-        "SHL", "SHR", "SUB", "TEST", "XADD", "XCHG", "XOR",
+        "SHL", "SHR", "SUB", "TEST", "XADD", "XCHG", "XOR", "MOVDQA", "MOVQ", "MOVUPS", "PADDB", "PMOVMSKB", "PSHUFD",
+        "PSLLDQ", "PUNPCKLBW", "PXOR",
     ]
 
     @Test func `translated instructions do what interpreted ones do`() throws {
