@@ -228,3 +228,10 @@ public enum GuestImage {
         vcpu.commPage.state[.rsp] = longModeTables
     }
 }
+
+extension [UInt8] {
+    /// Writes a little-endian number of `count` bytes where there are as many.
+    mutating func setNumber(_ offset: Int, _ value: UInt64, _ count: Int) {
+        for index in 0..<count { self[offset + index] = UInt8(truncatingIfNeeded: value >> UInt64(index * 8)) }
+    }
+}

@@ -95,24 +95,19 @@ public struct LinuxImage: Sendable {
         let end = min(Header.magic + Int(kernel[0x201]), kernel.count, Parameters.memoryMap)
         guard end > Header.start else { throw .kernelHeader(offset: 0x201) }
         parameters.replaceSubrange(Header.start..<end, with: kernel[Header.start..<end])
-        func set(_ offset: Int, _ value: UInt64, _ count: Int) {
-            for index in 0..<count {
-                parameters[offset + index] = UInt8(truncatingIfNeeded: value >> UInt64(index * 8))
-            }
-        }
-        set(Header.loaderType, 0xFF, 1)  // no number assigned
-        set(Header.loadFlags, try field(Header.loadFlags, 1) | 1, 1)  // loaded at 1 MiB
-        set(Header.commandLine, Place.commandLine, 4)
-        set(Header.ramdiskImage, initrdAddress, 4)
-        set(Header.ramdiskBytes, UInt64(initrd?.count ?? 0), 4)
-        set(Parameters.acpiRootPointer, acpiRootPointer, 8)
+        parameters.setNumber(Header.loaderType, 0xFF, 1)  // no number assigned
+        parameters.setNumber(Header.loadFlags, try field(Header.loadFlags, 1) | 1, 1)  // loaded at 1 MiB
+        parameters.setNumber(Header.commandLine, Place.commandLine, 4)
+        parameters.setNumber(Header.ramdiskImage, initrdAddress, 4)
+        parameters.setNumber(Header.ramdiskBytes, UInt64(initrd?.count ?? 0), 4)
+        parameters.setNumber(Parameters.acpiRootPointer, acpiRootPointer, 8)
         let map = Self.memoryMap(byteCount: UInt64(memory.ram.byteCount))
-        set(Parameters.memoryMapCount, UInt64(map.count), 1)
+        parameters.setNumber(Parameters.memoryMapCount, UInt64(map.count), 1)
         for (index, entry) in map.enumerated() {
             let place = Parameters.memoryMap + index * 20
-            set(place, entry.start, 8)
-            set(place + 8, entry.end - entry.start, 8)
-            set(place + 16, entry.isUsable ? 1 : 2, 4)
+            parameters.setNumber(place, entry.start, 8)
+            parameters.setNumber(place + 8, entry.end - entry.start, 8)
+            parameters.setNumber(place + 16, entry.isUsable ? 1 : 2, 4)
         }
         try GuestImage.store(parameters[...], at: Place.parameters, in: memory)
 

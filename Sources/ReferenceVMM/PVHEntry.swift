@@ -34,29 +34,24 @@ extension LinuxImage {
         let initrdAddress = try loadInitrd(into: memory, above: max(segments.end, Place.kernel), below: 1 << 32)
 
         var information = [UInt8](repeating: 0, count: StartInformation.byteCount)
-        func set(_ offset: Int, _ value: UInt64, _ count: Int) {
-            for index in 0..<count {
-                information[offset + index] = UInt8(truncatingIfNeeded: value >> UInt64(index * 8))
-            }
-        }
-        set(0, StartInformation.magic, 4)
-        set(4, 1, 4)  // version
+        information.setNumber(0, StartInformation.magic, 4)
+        information.setNumber(4, 1, 4)  // version
         if let initrd, !initrd.isEmpty {
-            set(StartInformation.moduleCount, 1, 4)
-            set(StartInformation.modules, Place.parameters + UInt64(StartInformation.moduleList), 8)
-            set(StartInformation.moduleList, initrdAddress, 8)
-            set(StartInformation.moduleList + 8, UInt64(initrd.count), 8)
+            information.setNumber(StartInformation.moduleCount, 1, 4)
+            information.setNumber(StartInformation.modules, Place.parameters + UInt64(StartInformation.moduleList), 8)
+            information.setNumber(StartInformation.moduleList, initrdAddress, 8)
+            information.setNumber(StartInformation.moduleList + 8, UInt64(initrd.count), 8)
         }
-        set(StartInformation.commandLine, Place.commandLine, 8)
-        set(StartInformation.acpiRootPointer, acpiRootPointer, 8)
+        information.setNumber(StartInformation.commandLine, Place.commandLine, 8)
+        information.setNumber(StartInformation.acpiRootPointer, acpiRootPointer, 8)
         let map = Self.memoryMap(byteCount: UInt64(memory.ram.byteCount))
-        set(StartInformation.memoryMap, Place.parameters + UInt64(StartInformation.memoryMapList), 8)
-        set(StartInformation.memoryMapCount, UInt64(map.count), 4)
+        information.setNumber(StartInformation.memoryMap, Place.parameters + UInt64(StartInformation.memoryMapList), 8)
+        information.setNumber(StartInformation.memoryMapCount, UInt64(map.count), 4)
         for (index, range) in map.enumerated() {
             let place = StartInformation.memoryMapList + index * StartInformation.memoryMapEntryBytes
-            set(place, range.start, 8)
-            set(place + 8, range.end - range.start, 8)
-            set(place + 16, range.isUsable ? 1 : 2, 4)
+            information.setNumber(place, range.start, 8)
+            information.setNumber(place + 8, range.end - range.start, 8)
+            information.setNumber(place + 16, range.isUsable ? 1 : 2, 4)
         }
         try GuestImage.store(information[...], at: Place.parameters, in: memory)
 

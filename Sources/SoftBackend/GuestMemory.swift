@@ -114,15 +114,14 @@ struct PageRecord {
 
     deinit { unsafe records.deallocate() }
 
-    /// Whether code was decoded from a page of these bytes.
-    func holdsCode(_ range: Swift.Range<Int>) -> Bool {
-        guard !range.isEmpty else { return false }
-        for page in range.lowerBound / pageBytes...(range.upperBound - 1) / pageBytes
-        where unsafe records[page].firstBlock >= 0 {
-            return true
-        }
-        return false
+    /// Those that hold bytes of `range`.
+    func pages(of range: Swift.Range<Int>) -> Swift.Range<Int> {
+        let first = range.lowerBound / pageBytes
+        return range.isEmpty ? first..<first : first..<(range.upperBound - 1) / pageBytes + 1
     }
+
+    /// Whether code was decoded from one of these pages.
+    func holdCode(_ pages: Swift.Range<Int>) -> Bool { pages.contains { unsafe records[$0].firstBlock >= 0 } }
 
     func bytes(ofPage page: Int) -> [UInt8] {
         let start = unsafe HostAddress(host &+ UInt64(page * pageBytes)).bytes
@@ -202,12 +201,18 @@ final class GuestMemory {
             protection: ranges[range].protection)
     }
 
-    /// Of the page that a host address lies in.
-    func record(_ host: UInt64) -> UnsafeMutablePointer<PageRecord>? {
+    /// The object and its page that a host address lies in.
+    func place(ofHost host: UInt64) -> (backing: BackedObject, page: Int)? {
         for case let backing? in objects where host &- backing.host < UInt64(backing.object.byteCount) {
-            return unsafe backing.records + Int((host &- backing.host) >> 12)
+            return (backing, Int((host &- backing.host) >> 12))
         }
         return nil
+    }
+
+    /// Of the page that a host address lies in.
+    func record(_ host: UInt64) -> UnsafeMutablePointer<PageRecord>? {
+        guard let (backing, page) = place(ofHost: host) else { return nil }
+        return unsafe backing.records + page
     }
 
     func range(containing gpa: UInt64) -> Int? {

@@ -6,14 +6,12 @@ enum HostRegister {
     static let rcx: UInt8 = 1
     static let rdx: UInt8 = 2
     static let rbx: UInt8 = 3
-    static let rsp: UInt8 = 4
-    static let rbp: UInt8 = 5
     static let rsi: UInt8 = 6
     static let rdi: UInt8 = 7
 }
 
 /// What a ModRM byte names besides its register.
-enum HostOperand: Equatable {
+enum HostOperand {
     case register(UInt8)
     case memory(base: UInt8, displacement: Int32)
     /// `base` nil: the index alone.
@@ -23,6 +21,16 @@ enum HostOperand: Equatable {
 /// Operations whose encodings differ in three bits: SDM vol. 2, table A-6.
 enum HostArithmetic: UInt8 {
     case add, or, adc, sbb, and, sub, xor, cmp
+}
+
+/// Conditions of Jcc and SETcc by the low four bits of their opcodes: SDM vol. 1, appendix B.
+enum HostCondition {
+    static let overflow: UInt8 = 0
+    static let carry: UInt8 = 2
+    static let noCarry: UInt8 = 3
+    static let zero: UInt8 = 4
+    static let notZero: UInt8 = 5
+    static let sign: UInt8 = 8
 }
 
 enum HostShift: UInt8 {

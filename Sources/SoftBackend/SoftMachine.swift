@@ -111,16 +111,15 @@ final class SoftMachine: Machine {
         guard range.lowerBound >= 0, range.upperBound <= object.byteCount else {
             throw .outsideObject(offset: range.lowerBound, byteCount: range.count)
         }
-        if backing.preserved != nil, !range.isEmpty {
-            for page in range.lowerBound / pageBytes...(range.upperBound - 1) / pageBytes { backing.preserve(page) }
-        }
+        let pages = backing.pages(of: range)
+        for page in pages { backing.preserve(page) }
         // SAFETY: the range lies in the object, which outlives the call. Code that was decoded from these bytes is
         // compared again before the next run uses it. The backend's own mapping: the client's may be watched.
         let buffer = unsafe UnsafeMutableRawBufferPointer(
             start: HostAddress(backing.host).mutableBytes + range.lowerBound, count: range.count)
         var span = unsafe MutableRawSpan(_unsafeBytes: buffer)
         body(&span)
-        if backing.holdsCode(range) { code.beginRun() }
+        if backing.holdCode(pages) { code.beginRun() }
     }
 
     func takeDirtyPages(of object: MemoryObject) -> [Int] {

@@ -109,9 +109,7 @@ extension GuestMemory {
 
     /// Call before bytes at `host`, within one page, change.
     func preserve(_ host: UInt64) {
-        for case let backing? in objects where host &- backing.host < UInt64(backing.object.byteCount) {
-            backing.preserve(Int(host &- backing.host) / pageBytes)
-        }
+        if let (backing, page) = place(ofHost: host) { backing.preserve(page) }
     }
 }
 
@@ -126,7 +124,7 @@ extension BackedObject {
             bytes(ofPage: page)
         } replace: { page, bytes in
             replace(page, bytes)
-            if holdsCode(page * pageBytes..<(page + 1) * pageBytes) { changesCode = true }
+            if holdCode(page..<page + 1) { changesCode = true }
         }
         return changesCode
     }

@@ -9,16 +9,11 @@ extension Translator {
         let marks: FlagMarks = operation == .and || operation == .or || operation == .xor ? .logical : []
         let takesCarry = operation == .adc || operation == .sbb
         let keepsFirst = operation == .cmp
-        let (rax, rcx, rdx) = (HostRegister.rax, HostRegister.rcx, HostRegister.rdx)
+        let rcx = HostRegister.rcx
         switch i.form {
         case .memoryRegister, .memoryImmediate:
             access(i, bytes: 1 << UInt64(i.width), keepsFirst ? .read : .write)
-            var operand = Self.found
-            if takesCarry {
-                code.load(rdx, .register(rax))
-                operand = .memory(base: rdx, displacement: 0)
-                placeFlags()
-            }
+            let operand = takesCarry ? foundWithFlags() : Self.found
             if i.form == .memoryRegister {
                 code.arithmetic(operation, operand, source(i.register0, width: i.width, scratch: rcx), width: i.width)
             } else {
@@ -26,13 +21,8 @@ extension Translator {
             }
         case .registerMemory:
             access(i, bytes: 1 << UInt64(i.width), .read)
-            var operand = Self.found
-            if takesCarry {
-                code.load(rdx, .register(rax))
-                operand = .memory(base: rdx, displacement: 0)
-                placeFlags()
-            }
-            if let host = directDestination(i.register0, width: i.width) {
+            let operand = takesCarry ? foundWithFlags() : Self.found
+            if let host = direct(i.register0, width: i.width) {
                 code.arithmetic(operation, host, operand, width: i.width)
             } else {
                 read(i.register0, into: rcx, width: i.width)
@@ -41,7 +31,7 @@ extension Translator {
             }
         default:
             if takesCarry { placeFlags() }
-            if let host = directDestination(i.register0, width: i.width) {
+            if let host = direct(i.register0, width: i.width) {
                 arithmetic(operation, i, on: host)
             } else {
                 read(i.register0, into: rcx, width: i.width)
@@ -61,11 +51,6 @@ extension Translator {
         } else {
             code.arithmetic(operation, host, place(i.register1), width: i.width)
         }
-    }
-
-    /// The host's register of a destination that the instruction may change where it is.
-    private func directDestination(_ register: UInt8, width: UInt8) -> UInt8? {
-        isHighByte(register, width) ? nil : TranslatedFrame.hostRegister(register)
     }
 
     /// Keeps flags, then writes the result from RCX or RDX.
@@ -123,17 +108,11 @@ extension Translator {
     ) {
         if i.usesMemory {
             access(i, bytes: 1 << UInt64(i.width), .write)
-            var operand = Self.found
-            if readsFlags {
-                code.load(HostRegister.rdx, .register(HostRegister.rax))
-                operand = .memory(base: HostRegister.rdx, displacement: 0)
-                placeFlags()
-            }
-            change(&self, operand)
+            change(&self, readsFlags ? foundWithFlags() : Self.found)
             return finish(&self)
         }
         if readsFlags { placeFlags() }
-        if let host = directDestination(i.register0, width: i.width) {
+        if let host = direct(i.register0, width: i.width) {
             change(&self, .register(host))
             return finish(&self)
         }
@@ -174,12 +153,11 @@ extension Translator {
         let (rax, rdx) = (HostRegister.rax, HostRegister.rdx)
         code.lahf()
         if operation == .shl {
-            code.setByte(8, .register(rax))
-            code.setByte(2, .register(rdx))
+            code.setByte(HostCondition.sign, .register(rax))
+            code.setByte(HostCondition.carry, .register(rdx))
             code.arithmetic(.xor, rax, .register(rdx), width: 0)
         } else {
-            code.emit(0xC6, width: 0, register: 0, .register(rax), registerIsDigit: true)
-            code.byte(0)
+            code.store(.register(rax), constant: 0, width: 0)
         }
         flagsAreInPlace = false
         code.store(TranslatedFrame.slot(.flags), rax, width: 1)
@@ -193,16 +171,16 @@ extension Translator {
         code.load(rcx, place(1), width: 2)
         code.load(rdx, place(i.register0), width: width)
         code.arithmetic(.and, .register(rcx), constant: countMask(i), width: 2)
-        let isZero = code.jump(4)
+        let isZero = code.jump(HostCondition.zero)
         code.shiftByCL(operation, .register(rdx), width: width)
         if flagsAreWanted[position] {
             code.lahf()
             switch operation {
             case .shl:
                 // The carry and the sign, of which a write to memory would need a third register.
-                code.setByte(8, .register(rax))
+                code.setByte(HostCondition.sign, .register(rax))
                 code.store(TranslatedFrame.slot(.flags), rax, width: 1)
-                code.setByte(2, .register(rax))
+                code.setByte(HostCondition.carry, .register(rax))
                 code.arithmetic(.xor, TranslatedFrame.slot(.flags), rax, width: 0)
             case .shr:
                 // The two top bits differ: only where the count is one.
@@ -213,15 +191,14 @@ extension Translator {
                 code.shift(.shr, .register(rax), by: width == 3 ? 63 : 31, width: width)
                 code.store(TranslatedFrame.slot(.flags), rax, width: 0)
             default:
-                code.emit(0xC6, width: 0, register: 0, .register(rax), registerIsDigit: true)
-                code.byte(0)
+                code.store(.register(rax), constant: 0, width: 0)
                 code.store(TranslatedFrame.slot(.flags), rax, width: 1)
             }
             let marks = auxiliaryAfterShift
             let byMore = marks.union(FlagMarks(undefined: RFLAGS.of))
             code.store(TranslatedFrame.marks, constant: UInt64(byMore.rawValue), width: 1)
             code.arithmetic(.cmp, .register(rcx), constant: 1, width: 2)
-            let isMore = code.jump(5)
+            let isMore = code.jump(HostCondition.notZero)
             code.store(TranslatedFrame.marks, constant: UInt64(marks.rawValue), width: 1)
             code.land(isMore)
             knownMarks = nil
@@ -251,7 +228,7 @@ extension Translator {
     private mutating func keepRotateFlags(_ operation: HostShift, _ result: UInt8, isByOne: Bool, width: UInt8) {
         let rax = HostRegister.rax
         code.lahf()
-        code.setByte(0, .register(rax))
+        code.setByte(HostCondition.overflow, .register(rax))
         code.store(TranslatedFrame.slot(.flags), rax, width: 1)
         if !isByOne {
             code.load(rax, .register(result), width: width)
@@ -273,7 +250,7 @@ extension Translator {
         flagsAreInPlace = false
         guard flagsAreWanted[position] else { return }
         let rax = HostRegister.rax
-        code.setByte(0, .register(scratch))
+        code.setByte(HostCondition.overflow, .register(scratch))
         if case .register(let register) = low {
             code.test(low, register, width: width)
         } else {
@@ -338,7 +315,7 @@ extension Translator {
         code.load(rdx, place(2), width: i.width)
         code.arithmetic(.cmp, rdx, .register(rcx), width: i.width)
         flagsAreInPlace = false
-        leaveLater(code.jump(3))
+        leaveLater(code.jump(HostCondition.noCarry))
         code.load(rax, place(0), width: i.width)
         code.unary(6, .register(rcx), width: i.width)
         write(0, from: rax, width: i.width)
@@ -378,7 +355,7 @@ extension Translator {
         }
         flagsAreInPlace = false
         if flagsAreWanted[position] {
-            code.setByte(2, .register(rcx))
+            code.setByte(HostCondition.carry, .register(rcx))
             code.arithmetic(.and, TranslatedFrame.highFlags, constant: 0xFE, width: 0)
             code.arithmetic(.or, TranslatedFrame.highFlags, rcx, width: 0)
             changeMarks(
@@ -402,7 +379,7 @@ extension Translator {
         code.test(.register(rdx), rdx, width: 3)
         keepFlags([.replacesAuxiliary, FlagMarks(undefined: RFLAGS.status & ~RFLAGS.zf)])
         noteUndefinedFlags(i)
-        let isZero = code.jump(4)
+        let isZero = code.jump(HostCondition.zero)
         code.emit(opcode, width: i.width, register: rcx, .register(rdx))
         write(i.register0, from: rcx, width: i.width)
         code.land(isZero)

@@ -25,8 +25,8 @@ extension Translator {
             }
         case .registerMemory:
             access(i, bytes: 1 << UInt64(i.width), .read)
-            if !isHighByte(i.register0, i.width), isDirect(i.register0) {
-                code.load(destination(i.register0), Self.found, width: i.width)
+            if let host = direct(i.register0, width: i.width) {
+                code.load(host, Self.found, width: i.width)
             } else {
                 code.load(rcx, Self.found, width: i.width)
                 write(i.register0, from: rcx, width: i.width)
@@ -111,9 +111,7 @@ extension Translator {
     mutating func setByte(_ i: InstructionRecord) {
         if i.usesMemory {
             access(i, bytes: 1, .write)
-            code.load(HostRegister.rdx, .register(HostRegister.rax))
-            placeFlags()
-            code.setByte(i.condition, .memory(base: HostRegister.rdx, displacement: 0))
+            code.setByte(i.condition, foundWithFlags())
         } else {
             placeFlags()
             code.setByte(i.condition, place(i.register0))
@@ -148,7 +146,7 @@ extension Translator {
         let (rax, rdx) = (HostRegister.rax, HostRegister.rdx)
         code.arithmetic(.cmp, TranslatedFrame.slot(.timestampIsPlain), constant: 0, width: 3)
         flagsAreInPlace = false
-        leaveLater(code.jump(4))
+        leaveLater(code.jump(HostCondition.zero))
         code.load(rdx, TranslatedFrame.slot(.timestampBase))
         code.arithmetic(.sub, rdx, TranslatedFrame.slot(.left), width: 3)
         code.arithmetic(.add, .register(rdx), constant: UInt64(position), width: 3)
@@ -195,7 +193,7 @@ extension Translator {
         code.emit(
             i.width == 0 ? 0x0FB0 : 0x0FB1, width: i.width, register: replacement,
             .memory(base: rdx, displacement: 0))
-        let isExchanged = code.jump(4)
+        let isExchanged = code.jump(HostCondition.zero)
         write(0, from: rax, width: i.width)
         code.land(isExchanged)
         keepFlags([])
@@ -333,7 +331,7 @@ extension Translator {
         code.shift(.shl, .register(rdx), by: 16, width: 3)
         code.shift(.sar, .register(rdx), by: 16, width: 3)
         code.arithmetic(.cmp, rdx, .register(rax), width: 3)
-        leaveLater(code.jump(5))
+        leaveLater(code.jump(HostCondition.notZero))
     }
 
     /// The instruction raises something.

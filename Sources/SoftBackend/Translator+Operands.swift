@@ -62,6 +62,11 @@ extension Translator {
         width == 0 && register & RegisterNumber.highByte != 0
     }
 
+    /// The host's register that holds a guest's, where an instruction may name it as an operand of this width.
+    func direct(_ register: UInt8, width: UInt8) -> UInt8? {
+        isHighByte(register, width) ? nil : TranslatedFrame.hostRegister(register)
+    }
+
     /// Reads a guest register, zero-extended, into one of the translator's. Flags stay.
     mutating func read(_ register: UInt8, into host: UInt8, width: UInt8) {
         if isHighByte(register, width) {
@@ -79,7 +84,7 @@ extension Translator {
 
     /// A guest register that the host's instruction may name as such; else it is read into `scratch`.
     mutating func source(_ register: UInt8, width: UInt8, scratch: UInt8) -> UInt8 {
-        if !isHighByte(register, width), let host = TranslatedFrame.hostRegister(register) { return host }
+        if let host = direct(register, width: width) { return host }
         read(register, into: scratch, width: width)
         return scratch
     }
@@ -170,7 +175,7 @@ extension Translator {
         }
         code.arithmetic(.and, .register(rdx), constant: ~0xFFF, width: 3)
         code.arithmetic(.cmp, rdx, .memory(base: rcx, displacement: 0), width: 3)
-        leaveLater(code.jump(5))
+        leaveLater(code.jump(HostCondition.notZero))
         code.arithmetic(.add, rax, .memory(base: rcx, displacement: 8), width: 3)
     }
 
@@ -186,7 +191,7 @@ extension Translator {
         flagsAreInPlace = true
         guard flagsAreWanted[position] else { return }
         code.lahf()
-        code.setByte(0, .register(HostRegister.rax))
+        code.setByte(HostCondition.overflow, .register(HostRegister.rax))
         code.store(TranslatedFrame.slot(.flags), HostRegister.rax, width: 1)
         keepMarks(marks)
     }
@@ -214,6 +219,13 @@ extension Translator {
         code.arithmetic(.add, .register(HostRegister.rax), constant: 0x7F, width: 0)
         code.sahf()
         flagsAreInPlace = true
+    }
+
+    /// The memory operand of ``access(_:bytes:_:)``, which moves to RDX, with the guest's flags in place.
+    mutating func foundWithFlags() -> HostOperand {
+        code.load(HostRegister.rdx, .register(HostRegister.rax))
+        placeFlags()
+        return .memory(base: HostRegister.rdx, displacement: 0)
     }
 
     /// As ``CPU/noteUndefinedFlags(of:)``. RAX is used where RIP does not fit 32 bits; flags stay.

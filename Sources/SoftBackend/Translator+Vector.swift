@@ -115,7 +115,7 @@ extension Translator {
             // SDM vol. 3, tables 14-1 and 14-2: whether the control registers allow any.
             code.arithmetic(.cmp, TranslatedFrame.slot(.vectorsAreOn), constant: 0, width: 3)
             flagsAreInPlace = false
-            leaveLater(code.jump(4))
+            leaveLater(code.jump(HostCondition.zero))
             vectorsAreChecked = true
         }
         if let encoding = VectorEncoding(combining: i.vector) {
@@ -260,7 +260,7 @@ extension Translator {
         linear(i)
         if isAligned {
             code.test(.register(HostRegister.rax), constant: 15, width: 0)
-            leaveLater(code.jump(5))
+            leaveLater(code.jump(HostCondition.notZero))
         }
         look(bytes: 16, kind)
     }

@@ -60,11 +60,11 @@ struct Translator {
         // Replaced by how many are translated, which are few enough for a byte.
         code.arithmetic(.cmp, TranslatedFrame.slot(.left), constant: 0, width: 3)
         let needed = code.count - 1
-        leaveLater(code.jump(2), retired: 0, target: rip)
+        leaveLater(code.jump(HostCondition.carry), retired: 0, target: rip)
         var isOpen = true
         while isOpen, position < count {
             let i = first.advanced(by: position).record
-            guard translates(i) else {
+            guard Self.translates(i) else {
                 if position == 0 { return false }
                 retire(position)
                 leaveToInterpreter(position)
@@ -97,10 +97,6 @@ struct Translator {
             if use.effect == .replaces { wanted = false }
             if use.reads || use.mayLeave { wanted = true }
         }
-    }
-
-    private func translates(_ i: InstructionRecord) -> Bool {
-        Self.translates(i) && (i.base != RegisterNumber.blockRIP || i.index == RegisterNumber.none)
     }
 
     /// - Returns: whether control comes out at the end.
@@ -218,9 +214,9 @@ struct Translator {
         code.load(rdx, TranslatedFrame.slot(.chains))
         code.load(rcx, TranslatedFrame.slot(.stamp))
         code.arithmetic(.cmp, rax, .memory(base: rdx, displacement: offset), width: 3)
-        leaveLater(code.jump(5), retired: 0, target: target)
+        leaveLater(code.jump(HostCondition.notZero), retired: 0, target: target)
         code.arithmetic(.cmp, rcx, .memory(base: rdx, displacement: offset + 8), width: 3)
-        leaveLater(code.jump(5), retired: 0, target: target)
+        leaveLater(code.jump(HostCondition.notZero), retired: 0, target: target)
         code.jump(through: .memory(base: rdx, displacement: offset + 16))
     }
 
@@ -234,10 +230,10 @@ struct Translator {
         code.shift(.shl, .register(rcx), by: ChainTable.entryShift, width: 2)
         code.arithmetic(.add, rcx, TranslatedFrame.slot(.chains), width: 3)
         code.arithmetic(.cmp, rax, .memory(base: rcx, displacement: 0), width: 3)
-        let misses = code.jump(5)
+        let misses = code.jump(HostCondition.notZero)
         code.load(rdx, TranslatedFrame.slot(.stamp))
         code.arithmetic(.cmp, rdx, .memory(base: rcx, displacement: 8), width: 3)
-        let isStale = code.jump(5)
+        let isStale = code.jump(HostCondition.notZero)
         code.jump(through: .memory(base: rcx, displacement: 16))
         code.land(misses)
         code.land(isStale)
