@@ -27,9 +27,9 @@ test: ## all tests; the last lines are the skips by name and the counts
 soak: ## the long runs; durations: ORACLE_SECONDS KILL_ROUNDS CLIENT_KILL_ROUNDS QEMU_KILL_ROUNDS FLIP_ROUNDS FUZZ_RUNS
 	Scripts/soak.sh
 
-oracle: ## random instructions against the host's processor for HOURS (1); prints a seed with each failure
+oracle: ## random instructions against the host's processor, and system cases against TCG, for HOURS (1)
 	EXIT_TRACER_ORACLE_SECONDS=$$(awk 'BEGIN { print $(HOURS) * 3600 }') EXIT_TRACER_ORACLE_SEED=$(SEED) \
-		Scripts/test.sh --filter HostOracleTests
+		Scripts/test.sh --filter 'HostOracleTests|SystemCaseTests'
 
 bench: ## the figures of Benchmarks/README.md, as ratios measured side by side
 	Scripts/bench.sh

@@ -7,6 +7,11 @@ enum SystemInstructions {
                 CoverageRow(mnemonic: name, size: size, mode: mode, oracle: "TCG: \(image)", cases: stopPoints(image))
             }
         }
+        + SystemCaseKind.allCases.map { kind in
+            CoverageRow(
+                mnemonic: kind.rawValue, size: "all", mode: "64, compatibility", oracle: "TCG at random",
+                cases: OracleSettings.systemCases / SystemCaseKind.allCases.count)
+        }
         + manual.map { name, size, mode, test in
             CoverageRow(mnemonic: name, size: size, mode: mode, oracle: "manual: \(test)")
         }

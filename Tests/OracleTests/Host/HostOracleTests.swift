@@ -19,6 +19,7 @@ enum OracleSettings {
     static var casesPerRow: Int { Int(number("EXIT_TRACER_ORACLE_CASES") ?? 1024) }
     /// In a soak, which is to give each encoding as many.
     static var casesPerEncoding: Int { Int(number("EXIT_TRACER_ORACLE_CASES") ?? 256) }
+    static var systemCases: Int { Int(number("EXIT_TRACER_ORACLE_SYSTEM_CASES") ?? 40_960) }
     static var soakSeconds: Double { Double(number("EXIT_TRACER_ORACLE_SECONDS") ?? 0) }
     static var writesTable: Bool { ProcessInfo.processInfo.environment["EXIT_TRACER_WRITE_TABLE"] == "1" }
 }

@@ -4,7 +4,8 @@
 // no RF in the flags that a fault pushes, error code 8 for reserved bits in PAE and long mode (SDM: 9), #GP instead of
 // #SS for non-canonical stack addresses, no checks of values written to CR0, CR4 and base MSRs, IRET to VM86 at CPL 3,
 // error codes that name a 64-bit gate by 16 times its vector (SDM: 8 times; the host oracle has it for INT n), no RF in
-// the EFLAGS that a task switch saves, accessed bits set by plain loads of data segments only.
+// the EFLAGS that a task switch saves, accessed bits set by plain loads of data segments only. Random cases found
+// more: see SystemCaseGenerator and SystemCaseComparison.
 
 import SoftBackend
 import Testing

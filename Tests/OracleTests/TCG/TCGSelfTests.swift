@@ -43,16 +43,16 @@ import Testing
             print("skipped: nasm is not installed, images are taken as committed")
             return
         }
-        for name in SystemImage.names {
+        let images = SystemImage.names.map { (SystemImage.folder, $0) }
+        for (folder, name) in images + [(SystemCaseDriver.folder, SystemCaseDriver.name)] {
             let output = FileManager.default.temporaryDirectory.appendingPathComponent(
                 "\(name)-\(UUID().uuidString).bin")
             defer { try? FileManager.default.removeItem(at: output) }
-            let source = SystemImage.folder.appendingPathComponent(name + ".asm").path
-            let process = try ChildProcess(
-                [nasm, "-f", "bin", "-I", SystemImage.folder.path + "/", source, "-o", output.path])
+            let source = folder.appendingPathComponent(name + ".asm").path
+            let process = try ChildProcess([nasm, "-f", "bin", "-I", folder.path + "/", source, "-o", output.path])
             #expect(process.wait() == 0)
             let built = try Data(contentsOf: output)
-            let committed = try Data(contentsOf: SystemImage.folder.appendingPathComponent(name + ".bin"))
+            let committed = try Data(contentsOf: folder.appendingPathComponent(name + ".bin"))
             #expect(built == committed, "\(name).bin is not what nasm makes of \(name).asm")
         }
     }
