@@ -48,7 +48,11 @@ extension CPU {
         case .aeskeygenassist: xmm[first] = try vectorSource(i).keyAssist(constant: UInt32(immediate))
         case .pclmulqdq: xmm[first] = .carrylessProduct(xmm[first], try vectorSource(i), halves: immediate)
         case .sha1rnds4, .sha1nexte, .sha1msg1, .sha1msg2, .sha256rnds2, .sha256msg1, .sha256msg2:
-            xmm[first] = .hashed(i.vector, xmm[first], try vectorSource(i), added: xmm[0], rounds: immediate)
+            // Memory need not be aligned on processors of AMD.
+            let source =
+                i.flags.contains(.memory)
+                ? try loadVector(i, isAligned: model.isIntel) : xmm[Int(i.register1 & 15)]
+            xmm[first] = .hashed(i.vector, xmm[first], source, added: xmm[0], rounds: immediate)
         case .pcmpestri, .pcmpestrm, .pcmpistri, .pcmpistrm: try compareTexts(i)
         default: try calculateExtendedVector(i)
         }
@@ -181,7 +185,8 @@ extension CPU {
         xmm[first] = result
     }
 
-    /// DPPS and DPPD: the exceptions of the products are told before there are sums.
+    /// DPPS and DPPD: the exceptions of the products are told before there are sums. Which of two NaNs is kept depends
+    /// on the sums' order: on processors of Intel each lane has its own, on those of AMD all have the same.
     private mutating func dotProduct(
         _ a: SIMD4<UInt32>, _ b: SIMD4<UInt32>, _ immediate: UInt64, _ environment: inout FloatEnvironment
     ) throws(Interruption) -> SIMD4<UInt32> {
@@ -190,15 +195,16 @@ extension CPU {
             products[lane] = environment.product(a[lane], b[lane], SingleFormat.self)
         }
         try finish(environment)
-        // Each lane has its own sums, its neighbour's product first: which of two NaNs is kept depends on it.
         var sums = SIMD4<UInt32>()
         for lane in 0..<4 {
-            sums[lane] = environment.sum(products[lane ^ 1], products[lane], negating: false, SingleFormat.self)
+            let first = model.isIntel ? lane ^ 1 : lane & ~1
+            sums[lane] = environment.sum(products[first], products[first ^ 1], negating: false, SingleFormat.self)
         }
         try finish(environment)
         var result = SIMD4<UInt32>()
         for lane in 0..<4 {
-            let sum = environment.sum(sums[lane], sums[lane ^ 2], negating: false, SingleFormat.self)
+            let first = model.isIntel ? lane : lane & ~2
+            let sum = environment.sum(sums[first], sums[first ^ 2], negating: false, SingleFormat.self)
             if immediate >> UInt64(lane) & 1 != 0 { result[lane] = sum }
         }
         return result
@@ -214,7 +220,8 @@ extension CPU {
         try finish(environment)
         var result = SIMD2<UInt64>()
         for lane in 0..<2 {
-            let sum = environment.sum(products[lane], products[1 - lane], negating: false, DoubleFormat.self)
+            let first = model.isIntel ? lane : 0
+            let sum = environment.sum(products[first], products[1 - first], negating: false, DoubleFormat.self)
             if immediate >> UInt64(lane) & 1 != 0 { result[lane] = sum }
         }
         return result

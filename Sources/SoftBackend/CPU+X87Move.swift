@@ -88,8 +88,10 @@ extension CPU {
         pop(1)
     }
 
-    /// FST, FSTP, FIST, FISTP, FISTTP and FBSTP. Memory comes first: where it faults nothing has changed.
+    /// FST, FSTP, FIST, FISTP, FISTTP and FBSTP. Memory comes first: where it faults nothing has changed. Where an
+    /// exception that is not masked leaves nothing to store, processors of AMD look at memory all the same.
     mutating func storeMemory(_ i: borrowing DecodedInstruction) throws(Interruption) {
+        if !model.isIntel { try checkTarget(i) }
         var environment = x87Environment
         let isUnderflow = isEmpty(0)
         if isUnderflow { environment.raise(FloatException.invalid) }
@@ -159,13 +161,27 @@ extension CPU {
         _ i: borrowing DecodedInstruction, _ low: UInt64, _ high: UInt16, _ environment: FloatEnvironment
     ) throws(Interruption) -> Bool {
         if environment.hasNoResult { return false }
-        let offset = effectiveAddress(i), upper = (offset &+ 8) & i.addressMask
-        // Both parts, before the first byte changes.
-        try checkWritable(try linear(i.segment, offset, byteCount: 8, .write), byteCount: 8, segment: i.segment)
-        try checkWritable(try linear(i.segment, upper, byteCount: 2, .write), byteCount: 2, segment: i.segment)
+        try checkTarget(i)
+        let offset = effectiveAddress(i)
         try store(i.segment, offset, low)
-        try store(i.segment, upper, high)
+        try store(i.segment, (offset &+ 8) & i.addressMask, high)
         return true
+    }
+
+    /// Faults as a store to the operand would, before its first byte changes.
+    private mutating func checkTarget(_ i: borrowing DecodedInstruction) throws(Interruption) {
+        let offset = effectiveAddress(i)
+        let byteCount: UInt64 =
+            switch i.x87.operand {
+            case .integer16: 2
+            case .single, .integer32: 4
+            default: 8
+            }
+        try checkWritable(
+            try linear(i.segment, offset, byteCount: byteCount, .write), byteCount: byteCount, segment: i.segment)
+        guard i.x87.operand == .extended || i.x87.operand == .decimal else { return }
+        let upper = (offset &+ 8) & i.addressMask
+        try checkWritable(try linear(i.segment, upper, byteCount: 2, .write), byteCount: 2, segment: i.segment)
     }
 
     // MARK: Between registers

@@ -250,13 +250,21 @@ extension FloatEnvironment {
     }
 
     /// FPREM, or FPREM1 with its quotient rounded to the nearest: SDM vol. 2, FPREM.
-    mutating func remainder(_ a: ExtendedOperand, _ b: ExtendedOperand, toNearest: Bool) -> Remainder {
+    ///
+    /// - Parameter keepsDividend: whether a dividend by infinity stays as it is, however small, as processors of Intel
+    ///   have it; those of AMD find it too small if it is.
+    mutating func remainder(
+        _ a: ExtendedOperand, _ b: ExtendedOperand, toNearest: Bool, keepsDividend: Bool
+    ) -> Remainder {
         if let nan = propagated(a, b) { return Remainder(number: nan) }
         if a.kind == .infinite || b.kind == .zero { return Remainder(number: invalid()) }
         noteDenormals(a, b)
         if a.kind == .zero { return Remainder(number: a.register, quotient: 0) }
         let difference = a.exponent - b.exponent
-        if b.kind == .infinite { return Remainder(number: a.register, quotient: 0) }
+        if b.kind == .infinite {
+            return Remainder(
+                number: keepsDividend ? a.register : pack(WideFloat(a), precision: 64), quotient: 0)
+        }
         if difference < (toNearest ? -1 : 0) {
             return Remainder(number: pack(WideFloat(a), precision: 64), quotient: 0)
         }

@@ -19,8 +19,8 @@ enum NamedRules {
         NamedRule("\(rule) (image \(image))", tcg, "TCGOracleTests.swift")
     }
 
-    private static func vendor(_ subject: String, _ test: String) -> NamedRule {
-        NamedRule("\(subject) as the vendor has it that CPUID names", test, "VendorTests.swift")
+    private static func vendor(_ subject: String, _ test: String, _ file: String = "VendorTests.swift") -> NamedRule {
+        NamedRule("\(subject) as the vendor has it that CPUID names", test, file)
     }
 
     // MARK: - The processor
@@ -104,6 +104,14 @@ enum NamedRules {
             "repetition by ECX in 64-bit mode",
             "a repetition by ECX that has nothing to do clears the upper half of RCX on Intel's"),
         vendor("repeated CMPS and SCAS", "a fault in a repeated comparison restores the flags on Intel's"),
+        vendor("SHA", "SHA instructions need memory to be aligned on Intel's", "VendorFloatTests.swift"),
+        vendor(
+            "DPPS and DPPD", "DPPD and DPPS keep each lane's own NaN on Intel's, the first one on AMD's",
+            "VendorFloatTests.swift"),
+        vendor(
+            "x87 stores", "a store of the FPU that has nothing to store does not look at memory on Intel's",
+            "VendorFloatTests.swift"),
+        vendor("FPREM and FPREM1", "a remainder by infinity is not too small on Intel's", "VendorFloatTests.swift"),
         NamedRule(
             "near CALL: target, then push, where CPUID does not name Intel",
             "a near CALL beyond the limit is #GP, also where the push would fault", "ManualDecisionTests.swift"),
