@@ -75,7 +75,9 @@ extension CPU {
         fpu.statusWord = isPending ? fpu.statusWord | summary : fpu.statusWord & ~summary
     }
 
-    var x87Environment: FloatEnvironment { FloatEnvironment(controlWord: fpu.controlWord) }
+    var x87Environment: FloatEnvironment {
+        FloatEnvironment(controlWord: fpu.controlWord, isIntel: model.isIntel)
+    }
 
     /// Puts the exceptions of an operation into the status word, C1 too.
     ///

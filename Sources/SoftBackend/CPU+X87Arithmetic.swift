@@ -131,8 +131,7 @@ extension CPU {
             writeST(1, result)
             pop(1)
         case .fprem, .fprem1:
-            let result = environment.remainder(
-                first, second, toNearest: operation == .fprem1, keepsDividend: model.isIntel)
+            let result = environment.remainder(first, second, toNearest: operation == .fprem1)
             guard note(environment) else { return }
             if let quotient = result.quotient {
                 setConditions((quotient & 4 != 0 ? X87Status.c0 : 0) | (quotient & 2 != 0 ? X87Status.c3 : 0))

@@ -2,12 +2,13 @@
 
 extension FloatEnvironment {
     /// What the x87 control word asks for: SDM vol. 1, section 8.1.5.
-    init(controlWord: UInt16) {
+    init(controlWord: UInt16, isIntel: Bool) {
         self.init(
             rounding: FloatRounding(rawValue: UInt32(controlWord >> 10 & 3)) ?? .nearestEven,
             masks: UInt32(controlWord) & FloatException.all,
             // Table 8-2; the reserved value does as the widest.
             precision: [24, 64, 53, 64][Int(controlWord >> 8 & 3)])
+        self.isIntel = isIntel
     }
 
     /// Whether an exception that is known before a result is not masked: there is no result then.
@@ -229,7 +230,8 @@ extension FloatEnvironment {
                 ? .zero(isNegative: a.isNegative) : .infinity(isNegative: a.isNegative)
         }
         noteDenormals(a, b)
-        guard a.kind == .finite, b.kind != .zero else { return a.register }
+        guard a.kind == .finite else { return a.register }
+        if b.kind == .zero { return unchanged(a) }
         // Beyond every exponent there is.
         let limit = 1 << 17
         var power = 0
@@ -237,6 +239,11 @@ extension FloatEnvironment {
             power = b.exponent >= 17 ? limit : Int(b.significand >> UInt64(63 - b.exponent))
         }
         return pack(WideFloat(a).scaled(by: b.isNegative ? -power : power), precision: 64)
+    }
+
+    /// A finite operand that is the result: to processors of Intel never too small, to those of AMD like any other.
+    private mutating func unchanged(_ a: ExtendedOperand) -> ExtendedFloat {
+        isIntel ? a.register : pack(WideFloat(a), precision: 64)
     }
 
     // MARK: - Remainders
@@ -250,21 +257,13 @@ extension FloatEnvironment {
     }
 
     /// FPREM, or FPREM1 with its quotient rounded to the nearest: SDM vol. 2, FPREM.
-    ///
-    /// - Parameter keepsDividend: whether a dividend by infinity stays as it is, however small, as processors of Intel
-    ///   have it; those of AMD find it too small if it is.
-    mutating func remainder(
-        _ a: ExtendedOperand, _ b: ExtendedOperand, toNearest: Bool, keepsDividend: Bool
-    ) -> Remainder {
+    mutating func remainder(_ a: ExtendedOperand, _ b: ExtendedOperand, toNearest: Bool) -> Remainder {
         if let nan = propagated(a, b) { return Remainder(number: nan) }
         if a.kind == .infinite || b.kind == .zero { return Remainder(number: invalid()) }
         noteDenormals(a, b)
         if a.kind == .zero { return Remainder(number: a.register, quotient: 0) }
         let difference = a.exponent - b.exponent
-        if b.kind == .infinite {
-            return Remainder(
-                number: keepsDividend ? a.register : pack(WideFloat(a), precision: 64), quotient: 0)
-        }
+        if b.kind == .infinite { return Remainder(number: unchanged(a), quotient: 0) }
         if difference < (toNearest ? -1 : 0) {
             return Remainder(number: pack(WideFloat(a), precision: 64), quotient: 0)
         }

@@ -4,6 +4,14 @@
 extension WideFloat {
     static let one = WideFloat(exponent: 0, significand: 1 << 127)
     fileprivate static let belowOne = WideFloat(exponent: -1, significand: .max)
+
+    /// The next number towards zero.
+    fileprivate var justBelow: WideFloat {
+        let isPower = significand << 1 == 0
+        return WideFloat(
+            isNegative: isNegative, exponent: isPower ? exponent - 1 : exponent,
+            significand: isPower ? .max : significand - 1)
+    }
     private static let pi = WideFloat(exponent: 1, significand: 0xC90F_DAA2_2168_C234_C4C6_628B_80DC_1CD1)
     private static let log2OfE = WideFloat(exponent: 0, significand: 0xB8AA_3B29_5C17_F0BB_BE87_FED0_691D_3E89)
     private static let naturalLogOf2 = WideFloat(exponent: -1, significand: 0xB172_17F7_D1CF_79AB_C9E3_B398_03F2_F6AF)
@@ -300,7 +308,9 @@ extension FloatEnvironment {
         if a.kind == .zero { return Trigonometry(sine: a.register, cosine: .one) }
         guard a.exponent < 63 else { return nil }
         if a.exponent < Self.angleIsSine {
-            let sine = wantsSine ? packAsInexact(WideFloat(a)) : .one
+            // Processors of AMD round what is a little smaller, those of Intel the angle itself.
+            let angle = WideFloat(a)
+            let sine = !wantsSine ? .one : isIntel ? packAsInexact(angle) : pack(angle.justBelow, precision: 64)
             return Trigonometry(sine: sine, cosine: wantsCosine ? packInexact(.belowOne) : .one)
         }
         let (sine, cosine) = WideFloat(a).sineAndCosine

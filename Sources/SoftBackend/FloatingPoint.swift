@@ -77,6 +77,8 @@ struct FloatEnvironment {
     var exceptions: UInt32 = 0
     /// Whether the last rounding made the magnitude larger, which x87 tells.
     var roundedUp = false
+    /// As ``ProcessorModel/isIntel``: x87 asks.
+    var isIntel = true
 
     init(mxcsr: UInt32) {
         rounding = FloatRounding(rawValue: mxcsr >> 13 & 3) ?? .nearestEven

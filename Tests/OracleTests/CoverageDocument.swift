@@ -101,9 +101,10 @@ enum CoverageDocument {
             "memory and exception (flags and results that the manual leaves undefined are left out, `UndefinedRule`);",
             "*TCG* compares a system image with `qemu-system-x86_64 -accel tcg` at every stop point, *TCG at random*"
                 + " what random",
-            "descriptors, gates, page tables and registers lead to (`SystemCaseTests.swift`; so many cases of each kind,"
-                + " about); *manual*",
-            "is a direct test of what SDM or NVMM say. Where an oracle and the manual disagree the manual decides: see the head of",
+            "descriptors, gates, page tables and registers lead to (`SystemCaseTests.swift`; about so many of a"
+                + " kind);",
+            "*manual* is a direct test of what SDM or NVMM say. Where an oracle and the manual disagree the manual"
+                + " decides: see the head of",
             "`TCGOracleTests.swift` for TCG, and `ImplementationChoices.swift` for the host. On the host INT1 is left"
                 + " out:",
             "some hypervisors give its own address as return address; so are 16-bit near branches in 64-bit mode, in"

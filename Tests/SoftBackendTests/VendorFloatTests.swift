@@ -88,19 +88,37 @@ import Testing
     }
 
     @Test(arguments: VendorTests.Vendor.allCases)
-    func `a remainder by infinity is not too small on Intel's`(vendor: VendorTests.Vendor) throws {
+    func `a number that FPREM and FSCALE give back is not too small on Intel's`(vendor: VendorTests.Vendor) throws {
+        // By infinity, and by a power of 0.
+        for (code, second) in [([0xD9, 0xF8, 0xF4], bytes(1 << 63, 0x7FFF)), ([0xD9, 0xFD, 0xF4], .zero)]
+            as [([UInt8], SIMD16<UInt8>)]
+        {
+            let guest = try guest(vendor)
+            guest.change {
+                $0.fpu.controlWord = 0x36F
+                $0.fpu.tagByte = 3
+                $0.fpu.x87[0] = bytes(1)
+                $0.fpu.x87[1] = second
+            }
+            try guest.run(code)
+            #expect(guest.haltedVector == nil)
+            #expect(guest.state.fpu.statusWord & 0x10 == (vendor.isIntel ? 0 : 0x10))
+            // SDM vol. 1, 8.5.5: an underflow that is not masked adds 24,576 to the exponent.
+            let exponent: UInt64 = 0x6000 - 62
+            #expect(guest.state.fpu.x87[0] == (vendor.isIntel ? bytes(1) : bytes(1 << 63, exponent)))
+        }
+    }
+
+    @Test(arguments: VendorTests.Vendor.allCases)
+    func `the sine of a small angle is a little smaller on AMD's`(vendor: VendorTests.Vendor) throws {
         let guest = try guest(vendor)
         guest.change {
-            $0.fpu.controlWord = 0x36F
-            $0.fpu.tagByte = 3
-            $0.fpu.x87[0] = bytes(1)
-            $0.fpu.x87[1] = bytes(0x8000_0000_0000_0000, 0x7FFF)
+            $0.fpu.controlWord = 0xF7F  // towards zero
+            $0.fpu.tagByte = 1
+            $0.fpu.x87[0] = bytes(1 << 63, 1)
         }
-        try guest.run([0xD9, 0xF8, 0xF4])  // fprem
-        #expect(guest.haltedVector == nil)
-        #expect(guest.state.fpu.statusWord & 0x10 == (vendor.isIntel ? 0 : 0x10))
-        // SDM vol. 1, 8.5.5: an underflow that is not masked adds 24,576 to the exponent.
-        let exponent: UInt64 = 0x6000 - 62
-        #expect(guest.state.fpu.x87[0] == (vendor.isIntel ? bytes(1) : bytes(0x8000_0000_0000_0000, exponent)))
+        try guest.run([0xD9, 0xFE, 0xF4])  // fsin
+        #expect(guest.state.fpu.statusWord & 0x3F == (vendor.isIntel ? 0x20 : 0x30))
+        #expect(guest.state.fpu.x87[0] == (vendor.isIntel ? bytes(1 << 63, 1) : bytes(1 << 63 - 1, 0)))
     }
 }

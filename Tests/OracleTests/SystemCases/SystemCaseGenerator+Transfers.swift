@@ -53,7 +53,9 @@ extension SystemCaseGenerator {
         let stack = CaseWindow.data(user: chance(2)) + 0x60
         let flags = word() & 0x24_7FD7 | 2
         let code = selector()
-        var stackSelector = chance(3) ? selector() : pick([SystemSelector.userData, SystemSelector.data, 0])
+        // SDM vol. 2, IRET and RET: a stack that is not present is #SS, for which TCG raises #NP.
+        var stackSelector =
+            chance(3) ? selector(mayBeAbsent: false) : pick([SystemSelector.userData, SystemSelector.data, 0])
         // SDM vol. 2, IRET and RET: a null SS goes with 64-bit code and its RPL alone; TCG does not look.
         if stackSelector & ~3 == 0 {
             stackSelector = (code & ~3 == SystemSelector.code64 ? 0 : SystemSelector.data) | code & 3

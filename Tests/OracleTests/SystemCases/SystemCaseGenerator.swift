@@ -127,7 +127,9 @@ struct SystemCaseGenerator {
     // MARK: - Descriptors
 
     /// A selector for CS, a data segment or a system segment, and most often a descriptor made for it.
-    mutating func selector(system: Bool = false) -> UInt16 {
+    ///
+    /// - Parameter mayBeAbsent: whether what it names may be not present.
+    mutating func selector(system: Bool = false, mayBeAbsent: Bool = true) -> UInt16 {
         if chance(24) { return UInt16(below(4)) }
         if chance(24) { return UInt16(word() & 0xFFFF) }
         if chance(6) {
@@ -142,7 +144,8 @@ struct SystemCaseGenerator {
         let index = first + below((isLocal ? 15 : 31) - first)
         let table = isLocal ? CasePage.ldt : CasePage.gdt
         let isSystem = system ? !chance(4) : chance(8)
-        put(isSystem ? systemDescriptor() : segmentDescriptor(), at: table + index * 8)
+        let descriptor = isSystem ? systemDescriptor() : segmentDescriptor()
+        put(mayBeAbsent ? descriptor : descriptor | 1 << 47, at: table + index * 8)
         // The upper half of a system descriptor; a plain one has none.
         if isSystem { put(0, at: table + index * 8 + 8) }
         return UInt16(index) << 3 | (isLocal ? 4 : 0) | level
