@@ -7,6 +7,11 @@ struct ACPITables {
     /// Where the power management ports are.
     static let powerManagementBase: UInt16 = 0x600
 
+    /// Where devices of PCI have memory.
+    static let deviceMemory: UInt64 = 0xFE00_0000
+    /// The interrupt line of each of PIRQA to PIRQD, 0...3: two lines that nothing else of a PC has.
+    static func interruptLine(request: Int) -> UInt8 { request & 1 == 0 ? 10 : 11 }
+
     private static let rootPointerBytes = 20
     private var bytes = [UInt8](repeating: 0, count: rootPointerBytes)
     /// All tables, the root pointer first, to be put at ``address``.
@@ -53,9 +58,33 @@ struct ACPITables {
         Array("FACS".utf8) + little(64, 4) + [UInt8](repeating: 0, count: 56)
     }
 
-    /// AML: Name (\_S5, Package () {0, 0, 0, 0}), sleep type 0 for soft off.
+    /// Sleep type 0 is soft off; and there is a PCI bus.
     private static let definitions: [UInt8] =
-        [0x08] + Array("_S5_".utf8) + [0x12, 0x06, 0x04, 0x00, 0x00, 0x00, 0x00]
+        AML.name("_S5_", AML.package([0, 0, 0, 0].map(AML.integer)))
+        + AML.scope("_SB_", AML.device("PCI0", hostBridge))
+
+    /// What bus 0 may use, and which line each slot's INTA to INTD come by: sections 6.2.2 and 6.2.13.
+    private static let hostBridge: [UInt8] = {
+        let memory = 0xE000_0000...UInt64(0xFEBF_FFFF)
+        let resources =
+            AML.addressSpace16(type: 2, flags: 0, 0...0xFF)
+            + AML.ports(0xCF8, count: 8)
+            + AML.addressSpace16(type: 1, flags: 3, 0...0xCF7)
+            + AML.addressSpace16(type: 1, flags: 3, 0xD00...0xFFFF)
+            + AML.memory(memory)
+            + [0x79, 0]  // the end, without a checksum
+        let routes = (1..<UInt8(32)).flatMap { slot in
+            (0..<4).map { pin in
+                let request = Chipset440FX.interruptRequest(slot: slot) + pin
+                return AML.package([
+                    AML.integer(UInt64(slot) << 16 | 0xFFFF), AML.integer(UInt64(pin)), AML.integer(0),
+                    AML.integer(UInt64(interruptLine(request: request))),
+                ])
+            }
+        }
+        return AML.name("_HID", AML.integer(0x030A_D041))  // PNP0A03
+            + AML.name("_CRS", AML.buffer(resources)) + AML.name("_PRT", AML.package(routes))
+    }()
 
     /// The FADT after its header: section 5.2.9.
     private static func fixedDescription(control: UInt64, dsdt: UInt64) -> [UInt8] {

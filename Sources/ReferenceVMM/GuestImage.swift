@@ -53,7 +53,7 @@ public enum GuestImage {
         guard offset >= 0, offset <= bytes.count, count <= bytes.count - offset else {
             throw .badImageHeader(offset: offset)
         }
-        return (0..<count).reduce(0) { $0 | UInt64(bytes[offset + $1]) << UInt64($1 * 8) }
+        return bytes.number(offset, count)
     }
 
     // MARK: - Multiboot
@@ -230,6 +230,11 @@ public enum GuestImage {
 }
 
 extension [UInt8] {
+    /// The little-endian number of `count` bytes at `offset`, which are there.
+    func number(_ offset: Int, _ count: Int) -> UInt64 {
+        (0..<count).reduce(0) { $0 | UInt64(self[offset + $1]) << UInt64($1 * 8) }
+    }
+
     /// Writes a little-endian number of `count` bytes where there are as many.
     mutating func setNumber(_ offset: Int, _ value: UInt64, _ count: Int) {
         for index in 0..<count { self[offset + index] = UInt8(truncatingIfNeeded: value >> UInt64(index * 8)) }

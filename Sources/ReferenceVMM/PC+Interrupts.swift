@@ -17,13 +17,14 @@ extension PC {
     }
 
     func updateLines() {
-        let levels: UInt16 =
+        var levels: UInt16 =
             (keyboard.interruptLine ? 1 << 1 : 0) | (serial.interruptLine ? 1 << 4 : 0)
             | (clock.interruptLine ? 1 << 8 : 0) | (disk.interruptLine ? 1 << 14 : 0)
-        // Nearly always nothing has changed, and this comes twice an exit.
-        let changed = (lineLevels ^ levels) & 0b0100_0001_0001_0010
+        for slot in slots { if let line = slot.line, slot.device.interruptLine { levels |= 1 << UInt16(line) } }
+        // Nearly always nothing has changed, and this comes twice an exit. The timer's line is an edge of its own.
+        let changed = (lineLevels ^ levels) & ~1
         guard changed != 0 else { return }
-        for line in [1, 4, 8, 14] where changed & 1 << UInt16(line) != 0 {
+        for line in 1..<16 where changed & 1 << UInt16(line) != 0 {
             setLine(line, levels & 1 << UInt16(line) != 0)
         }
     }

@@ -92,7 +92,13 @@ extension PC: AssistCallbacks {
                 memory.value = UInt64(ioAPIC.read(address & 0xFFF))
             }
         default:
-            if memory.isWrite { self.memory.storeBehindROM(memory) } else { memory.value = .max }
+            if let device = slots.first(where: { $0.device.contains(address) })?.device {
+                device.access(&memory)
+            } else if memory.isWrite {
+                self.memory.storeBehindROM(memory)
+            } else {
+                memory.value = .max
+            }
         }
         updateLines()
     }

@@ -21,6 +21,7 @@ public final class PC {
     let serial: Serial16550
     let disk: ATADisk
     let bus = PCIBus(functions: Chipset440FX.functions())
+    var slots: [PCISlot] = []
     let power = PowerManagement()
     let firmware = FirmwareConfiguration()
     let debugOutput: (UInt8) -> Void
@@ -66,7 +67,8 @@ public final class PC {
         self.machine = machine
         sliceInstructions = configuration.sliceInstructions
         clock = RealTimeClock(startSeconds: configuration.startSeconds)
-        serial = Serial16550(send: configuration.serialOutput)
+        serial = Serial16550(
+            input: configuration.hasVirtioConsole ? [] : configuration.input, send: configuration.serialOutput)
         debugOutput = configuration.debugOutput
         disk = ATADisk(content: configuration.disk)
         do {
@@ -85,10 +87,12 @@ public final class PC {
             // The priority is then taken over at the next exit, whatever that is.
         } catch { throw .vcpu(error) }
         describe(configuration)
+        addVirtioDevices(configuration)
         connect()
         if case .linux = configuration.image {
             bus.enablePowerManagement(at: ACPITables.powerManagementBase)
             power.enterACPIMode()
+            placeSlots()
         }
         try GuestImage.load(
             configuration.image, memory: memory, bootstrap: processors[0].vcpu, vcpuCount: configuration.vcpuCount)
@@ -104,7 +108,8 @@ public final class PC {
             throw .vcpuCount(configuration.vcpuCount, maximum: vcpusMaximum)
         }
         guard configuration.sliceInstructions > 0 else { throw .sliceInstructions(0) }
-        if let disk = configuration.disk, disk.count > diskBytesMaximum {
+        for disk in [configuration.disk, configuration.virtioDisk] {
+            guard let disk, disk.count > diskBytesMaximum else { continue }
             throw .diskSize(disk.count, maximum: diskBytesMaximum)
         }
         if case .firmware(let rom) = configuration.image {
@@ -145,8 +150,10 @@ public final class PC {
 
     private func connect() {
         bus.onWrite = { [unowned self] place, offset in
-            guard place == Chipset440FX.hostBridge, (0x59...0x5F).contains(offset) else { return }
-            memory.setShadow(register: offset, bus.function(at: place)?.bytes[offset] ?? 0)
+            if place == Chipset440FX.hostBridge, (0x59...0x5F).contains(offset) {
+                memory.setShadow(register: offset, bus.function(at: place)?.bytes[offset] ?? 0)
+            }
+            followSlots()
         }
         ioAPIC.send = { [unowned self] message in deliver(message, from: nil) }
     }

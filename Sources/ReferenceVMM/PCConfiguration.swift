@@ -26,18 +26,24 @@ public struct PCConfiguration {
     public var vcpuCount: Int
     /// Content of the primary master disk; nil for none.
     public var disk: [UInt8]?
+    /// Content of a virtio disk; nil for none.
+    public var virtioDisk: [UInt8]?
+    public var hasVirtioConsole: Bool
+    /// What is typed: on the virtio console where there is one, else on the serial port, as soon as the guest takes it.
+    public var input: [UInt8]
     /// Instructions that a VCPU runs before the next one's turn: 1 or more. Each turn has up to 16 more, in a fixed
     /// sequence, so that no loop of a guest keeps step with them.
     public var sliceInstructions: UInt64
     /// The real-time clock's date at clock 0, in seconds since 1970-01-01 00:00 UTC, within 1970 to 9999.
     public var startSeconds: Int64
-    /// Gets each byte that the guest sends on the serial port.
+    /// Gets each byte that the guest sends on the serial port, or on the virtio console.
     public var serialOutput: (UInt8) -> Void
     /// Gets each byte that the guest writes to the debug console, port 0x402.
     public var debugOutput: (UInt8) -> Void
 
     public init(
         image: Image, memoryBytes: Int = 64 << 20, vcpuCount: Int = 1, disk: [UInt8]? = nil,
+        virtioDisk: [UInt8]? = nil, hasVirtioConsole: Bool = false, input: [UInt8] = [],
         sliceInstructions: UInt64 = 10_000, startSeconds: Int64 = 1_735_689_600,
         serialOutput: @escaping (UInt8) -> Void = { _ in }, debugOutput: @escaping (UInt8) -> Void = { _ in }
     ) {
@@ -45,6 +51,9 @@ public struct PCConfiguration {
         self.memoryBytes = memoryBytes
         self.vcpuCount = vcpuCount
         self.disk = disk
+        self.virtioDisk = virtioDisk
+        self.hasVirtioConsole = hasVirtioConsole
+        self.input = input
         self.sliceInstructions = sliceInstructions
         self.startSeconds = startSeconds
         self.serialOutput = serialOutput

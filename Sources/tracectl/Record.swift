@@ -70,6 +70,18 @@ struct Record: ParsableCommand {
         completion: .file())
     var disk: String?
 
+    @Option(help: ArgumentHelp("The same as a virtio disk on PCI.", valueName: "image"), completion: .file())
+    var virtioDisk: String?
+
+    @Flag(help: "A virtio console on PCI; standard output is its output too.")
+    var virtioConsole = false
+
+    @Option(
+        help: ArgumentHelp(
+            "What is typed on the virtio console, else on the serial port, once the guest reads there.",
+            valueName: "file"), completion: .file())
+    var input: String?
+
     @Option(
         parsing: .unconditional, help: ArgumentHelp("Guest memory (default: 64M).", valueName: "bytes"),
         transform: ByteCount.parse)
@@ -185,7 +197,7 @@ struct Record: ParsableCommand {
     }
 
     private func validateCommand() throws {
-        guard guestFiles.isEmpty, append == nil, loadAt == nil, fault == nil else {
+        guard guestFiles.isEmpty, append == nil, loadAt == nil, fault == nil, !virtioConsole else {
             throw ValidationError(
                 "a command brings its own guest: no --firmware, --guest, --kernel, --disk or --load-at with it")
         }
@@ -254,7 +266,7 @@ struct Record: ParsableCommand {
 
     private var imagePath: String { firmware ?? kernel ?? guest ?? "" }
     /// What is read of the guest.
-    private var guestFiles: [String] { [firmware, guest, kernel, initrd, disk].compactMap { $0 } }
+    private var guestFiles: [String] { [firmware, guest, kernel, initrd, disk, virtioDisk, input].compactMap { $0 } }
 
     private func makeConfiguration(_ console: Console) throws -> PCConfiguration {
         let image: PCConfiguration.Image
@@ -275,6 +287,8 @@ struct Record: ParsableCommand {
         }
         return PCConfiguration(
             image: image, memoryBytes: memory.bytes, vcpuCount: cpus, disk: try disk.map { try readFile($0) },
+            virtioDisk: try virtioDisk.map { try readFile($0) }, hasVirtioConsole: virtioConsole,
+            input: try input.map { try readFile($0) } ?? [],
             serialOutput: { console.write($0) })
     }
 

@@ -4,7 +4,15 @@
 /// Places on bus 0 and what stands there.
 enum Chipset440FX {
     static let hostBridge: UInt8 = 0 << 3
+    static let isaBridge: UInt8 = 1 << 3
     static let powerManagement: UInt8 = 1 << 3 | 3
+    /// Where the ISA bridge routes PIRQA to PIRQD.
+    static let interruptRoutes = 0x60...0x63
+    /// Slots of the board that devices can be put into.
+    static let firstSlot: UInt8 = 3
+
+    /// Which of PIRQA to PIRQD a slot's INTA is wired to: 0...3, as on QEMU's board.
+    static func interruptRequest(slot: UInt8) -> Int { Int(slot &- 1) & 3 }
 
     static func functions() -> [PCIFunction] {
         var host = PCIFunction(device: 0, function: 0, vendor: 0x8086, id: 0x1237, classCode: 0x0600_0002)
@@ -14,7 +22,7 @@ enum Chipset440FX {
         var bridge = PCIFunction(
             device: 1, function: 0, vendor: 0x8086, id: 0x7000, classCode: 0x0601_0000, isMultifunction: true)
         bridge.set(0x04, 0x0007 as UInt16)
-        for register in 0x60...0x63 {
+        for register in interruptRoutes {
             bridge.set(register, 0x80 as UInt8)  // PIRQ routing: off
             bridge.allow(register, 0x8F)
         }

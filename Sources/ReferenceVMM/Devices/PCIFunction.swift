@@ -52,6 +52,8 @@ final class PCIBus {
 
     init(functions: [PCIFunction]) { self.functions = functions }
 
+    func add(_ function: PCIFunction) { functions.append(function) }
+
     func function(at place: UInt8) -> PCIFunction? { functions.first { $0.place == place } }
 
     func change(_ place: UInt8, _ body: (inout PCIFunction) -> Void) {

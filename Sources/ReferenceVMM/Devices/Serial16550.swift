@@ -1,8 +1,9 @@
 // Serial port COM1, ports 0x3F8 to 0x3FF: National PC16550D data sheet.
 
-/// A UART that sends at once and receives nothing.
+/// A UART that sends at once and receives what is typed once the guest wants to be interrupted by it.
 final class Serial16550 {
     private let send: (UInt8) -> Void
+    private var input: ArraySlice<UInt8>
     private var divisor: UInt16 = 12
     private var interruptEnable: UInt8 = 0
     private var lineControl: UInt8 = 0x03
@@ -13,8 +14,19 @@ final class Serial16550 {
     /// Bytes in loopback mode, at most a FIFO's worth.
     private var received: [UInt8] = []
 
-    /// - Parameter send: gets every byte that the guest transmits.
-    init(send: @escaping (UInt8) -> Void) { self.send = send }
+    /// - Parameters:
+    ///   - input: what is typed. It waits until the receiver's interrupt is enabled, as a system does that reads lines.
+    ///   - send: gets every byte that the guest transmits.
+    init(input: [UInt8] = [], send: @escaping (UInt8) -> Void) {
+        self.input = input[...]
+        self.send = send
+    }
+
+    private func receive() {
+        guard received.isEmpty, interruptEnable & 1 != 0, modemControl & 0x10 == 0 else { return }
+        received = Array(input.prefix(fifoIsOn ? 16 : 1))
+        input = input.dropFirst(received.count)
+    }
 
     private var sendsDivisor: Bool { lineControl & 0x80 != 0 }
 
@@ -32,7 +44,9 @@ final class Serial16550 {
         switch register {
         case 0:
             if sendsDivisor { return UInt8(divisor & 0xFF) }
-            return received.isEmpty ? 0 : received.removeFirst()
+            guard !received.isEmpty else { return 0 }
+            defer { receive() }
+            return received.removeFirst()
         case 1: return sendsDivisor ? UInt8(divisor >> 8) : interruptEnable
         case 2:
             let value = identification
@@ -71,6 +85,7 @@ final class Serial16550 {
                 // Turning the interrupt on with an empty transmitter raises it.
                 if value & ~interruptEnable & 2 != 0 { transmitterInterrupt = true }
                 interruptEnable = value & 0x0F
+                receive()
             }
         case 2:
             fifoIsOn = value & 1 != 0
