@@ -2,6 +2,7 @@
 # A whole guest of Debian's, recorded twice, which must be the same bytes, and replayed, which must be identical.
 # Usage: linux_boots.sh TRACECTL GUEST [CPUS]                 status 1 where anything differs or the guest did not end
 #   kernel   Debian's kernel to the session of Samples/linux and off
+#   virtio   the same, and then a virtio disk and console
 #   grub     the same from a disk: SeaBIOS, GRUB's menu, kernel
 #   memtest  memtest86+ to its first complete pass over 16 MiB, most of an hour
 set -euo pipefail
@@ -16,6 +17,13 @@ case $guest in
     kernel)
         options=(--kernel "$linux/vmlinuz" --initrd "$work/initrd.gz" --append "console=ttyS0 quiet" --memory 256M)
         limit=40000000000 wanted='^session: done' ;;
+    virtio)
+        "$root/Samples/linux/build.sh" "$linux/busybox" "$work/initrd.gz" "$linux/modules"
+        seq 1 1000000 | head -c 1000k >"$work/disk.img"
+        printf '%s\n' 'to be echoed' end >"$work/input"
+        options=(--kernel "$linux/vmlinuz" --initrd "$work/initrd.gz" --append "console=ttyS0 quiet" --memory 256M
+            --virtio-disk "$work/disk.img" --virtio-console --input "$work/input")
+        limit=40000000000 wanted="^session: was told 'to be echoed'" ;;
     grub)
         "$root/Samples/linux/grub-disk.sh" "$linux/grub" "$linux/vmlinuz" "$work/initrd.gz" "$work/disk.img" \
             "console=ttyS0 quiet" >/dev/null
@@ -24,7 +32,7 @@ case $guest in
     memtest)
         options=(--kernel "$linux/memtest86.bin" --append "console=ttyS0,115200 nosmp" --memory 16M)
         limit=200000000000 wanted='Pass:  1 ' ;;
-    *) sed -n '2,6s/^# //p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,7s/^# //p' "$0" >&2; exit 2 ;;
 esac
 record() {
     "$tracectl" record "${options[@]}" --cpus "$cpus" --max-instructions "$limit" -o "$work/$1.vmtrace" >"$work/$1.txt"

@@ -46,7 +46,7 @@ EXIT_TRACER_ORACLE_SECONDS=$oracle_seconds EXIT_TRACER_ORACLE_SEED=$seed \
 grep -E 'soak:|^failed|^did not end' "$work/oracles.txt" || true
 tail -n 1 "$work/oracles.txt"
 
-for guest in "kernel 1" "kernel 2" "grub 1" "memtest 1"; do
+for guest in "kernel 1" "kernel 2" "virtio 1" "grub 1" "memtest 1"; do
     echo "== Debian's $guest, recorded twice and replayed"
     # Two words: which, and how many VCPUs.
     # shellcheck disable=SC2086

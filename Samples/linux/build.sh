@@ -1,22 +1,24 @@
 #!/usr/bin/env bash
 # An initial RAM disk that boots into ./init, and nothing else: busybox and the links that it is called by.
-# Usage: build.sh BUSYBOX INITRD [INIT [MODULE...]]
+# Usage: build.sh BUSYBOX INITRD [MODULES [INIT]]
 set -euo pipefail
 if [ $# -lt 2 ]; then
-    echo "usage: build.sh BUSYBOX INITRD [INIT [MODULE...]]    (busybox-static's busybox; INIT is the script to boot" \
-        "into; it finds the modules in /modules)" >&2
+    echo "usage: build.sh BUSYBOX INITRD [MODULES [INIT]]    (busybox-static's busybox; MODULES is a folder with the" \
+        "kernel's modules for virtio, or ''; INIT is the script to boot into)" >&2
     exit 2
 fi
-busybox=$(realpath "$1") initrd=$(realpath -m "$2") init=${3:-$(dirname "$0")/init}
+busybox=$(realpath "$1") initrd=$(realpath -m "$2") modules=${3:-} init=${4:-$(dirname "$0")/init}
 init=$(realpath "$init")
-shift $(($# < 3 ? $# : 3))
 tree=$(mktemp -d)
 trap 'rm -rf "$tree"' EXIT
 mkdir -p "$tree"/{bin,dev,proc,sys}
 cp "$busybox" "$tree/bin/busybox"
 cp "$init" "$tree/init"
 chmod 755 "$tree/init" "$tree/bin/busybox"
-[ $# -eq 0 ] || { mkdir "$tree/modules" && cp "$@" "$tree/modules"; }
+if [ -n "$modules" ]; then
+    cp -r "$modules" "$tree/modules"
+    cp "$(dirname "$0")/virtio-session" "$tree"
+fi
 for name in sh awk cat cmp cut dd echo grep gzip head insmod ls mount poweroff seq sha256sum uname; do
     ln -s busybox "$tree/bin/$name"
 done
