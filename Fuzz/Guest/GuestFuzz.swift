@@ -18,7 +18,7 @@ private struct FuzzedMachine {
     let beginning: any MachineSnapshot
 
     init(_ translation: CodeTranslation) throws {
-        let backend = SoftBackend(model: .baseV3, translation: translation)
+        let backend = SoftBackend(model: .baseV5, translation: translation)
         guard let machine = try backend.createMachine() as? any SnapshottingMachine else {
             fatalError("the soft backend takes snapshots")
         }

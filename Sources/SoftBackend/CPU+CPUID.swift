@@ -7,7 +7,11 @@ extension CPU {
         lookAtCode()
         let leaf: UInt32 = read(0)
         var result = model.registers(leaf: leaf, subleaf: read(1))
-        if leaf == 1 { result.ebx = result.ebx & 0x00FF_FFFF | id << 24 }
+        if leaf == 1 {
+            result.ebx = result.ebx & 0x00FF_FFFF | id << 24
+            let osxsave: UInt32 = 1 << 27
+            result.ecx = result.ecx & ~osxsave | (cr4 & CR4.osxsave != 0 ? osxsave : 0)
+        }
         let rule = cpuidRules[leaf]
         if case .mask(let set, let delete) = rule { result = result.masked(set: set, delete: delete) }
         write(0, result.eax)

@@ -301,6 +301,8 @@ extension CPU {
         case .x87: try executeX87(i)
         case .fxsave: try fxsave(i)
         case .fxrstor: try fxrstor(i)
+        case .xsave: try xsave(i)
+        case .xrstor: try xrstor(i)
         case .fninit: try fninit(i)
         case .fnstcw: try fnstcw(i)
         case .fldcw: try fldcw(i)

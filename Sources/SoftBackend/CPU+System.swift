@@ -278,6 +278,4 @@ extension CPU {
     }
 
     /// XSAVE is not offered, so CR4.OSXSAVE cannot be set.
-    mutating func xgetbv(_ i: borrowing DecodedInstruction) throws(Interruption) { throw .invalidOpcode }
-    mutating func xsetbv(_ i: borrowing DecodedInstruction) throws(Interruption) { throw .invalidOpcode }
 }

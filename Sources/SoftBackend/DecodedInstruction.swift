@@ -215,5 +215,5 @@ enum Operation: UInt16 {
     case x87
 
     // CPU+FPU.swift
-    case fxsave, fxrstor, fninit, fnstcw, fldcw, fnstsw, fnclex, fwait, ldmxcsr, stmxcsr
+    case fxsave, fxrstor, xsave, xrstor, fninit, fnstcw, fldcw, fnstsw, fnclex, fwait, ldmxcsr, stmxcsr
 }

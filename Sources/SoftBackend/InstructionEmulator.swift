@@ -118,8 +118,8 @@ extension Operation {
         switch self {
         case .int, .int1, .int3, .into, .syscall, .sysret, .sysenter, .sysexit, .movToCR, .movFromCR, .movToDR,
             .movFromDR, .invd, .wbinvd, .invlpg, .invpcid, .hlt, .cpuid, .rdtsc, .rdmsr, .wrmsr, .monitor, .mwait,
-            .xgetbv,
-            .xsetbv, .fxsave, .fxrstor, .fninit, .fnstcw, .fldcw, .fnstsw, .fnclex, .fwait, .ldmxcsr, .stmxcsr:
+            .xgetbv, .xsetbv, .fxsave, .fxrstor, .xsave, .xrstor, .fninit, .fnstcw, .fldcw, .fnstsw, .fnclex, .fwait,
+            .ldmxcsr, .stmxcsr:
             true
         default: false
         }

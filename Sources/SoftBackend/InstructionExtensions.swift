@@ -25,6 +25,7 @@ struct InstructionExtensions: OptionSet {
     static let pclmulqdq = Self(rawValue: 1 << 16)
     static let sha = Self(rawValue: 1 << 17)
     static let invpcid = Self(rawValue: 1 << 18)
+    static let xsave = Self(rawValue: 1 << 19)
 
     /// What a table offers: a bit in leaf 1's or leaf 0x8000_0001's ECX, leaf 1's EDX, or leaf 7's EBX.
     init(offeredBy table: [CPUIDEntry]) {
@@ -39,6 +40,7 @@ struct InstructionExtensions: OptionSet {
         if bit(1, \.ecx, 9) { offered.insert(.ssse3) }
         if bit(1, \.ecx, 19) { offered.insert(.sse41) }
         if bit(1, \.ecx, 20) { offered.insert(.sse42) }
+        if bit(1, \.ecx, 26) { offered.insert(.xsave) }
         if bit(1, \.ecx, 25) { offered.insert(.aes) }
         if bit(1, \.ecx, 22) { offered.insert(.movbe) }
         if bit(1, \.ecx, 23) { offered.insert(.popcnt) }

@@ -26,14 +26,14 @@ public final class ProcessorModel: Sendable {
         let extensions = InstructionExtensions(offeredBy: table)
         cr4Mask =
             CR4.tsd | CR4.de | CR4.pse | CR4.pae | CR4.mce | CR4.pge | CR4.osfxsr | CR4.osxmmexcpt | CR4.smep | CR4.smap
-            | (extensions.contains(.fsgsbase) ? CR4.fsgsbase : 0)
+            | (extensions.contains(.fsgsbase) ? CR4.fsgsbase : 0) | (extensions.contains(.xsave) ? CR4.osxsave : 0)
         decoders = [1, 2, 3].map { Decoder(codeWidth: $0, extensions: extensions) }
     }
 
     func decoder(codeWidth: UInt8) -> Decoder { decoders[Int(max(codeWidth, 1) & 3) - 1] }
 
     /// All models, the default first.
-    public static let all: [ProcessorModel] = [base, baseV2, baseV3, baseV4]
+    public static let all: [ProcessorModel] = [base, baseV2, baseV3, baseV4, baseV5]
 
     /// The base model behind another processor's CPUID: what a recording's guest was told. Offers there that the
     /// interpreter does not execute raise #UD.
@@ -102,6 +102,24 @@ extension ProcessorModel {
         case 7: entry.registers.ebx |= 1 << 10 | 1 << 29  // INVPCID, SHA
         case 0x8000_0002...0x8000_0004:
             entry.registers = brand("exit-tracer base-v4 at 1 GHz", part: Int(entry.leaf - 0x8000_0002))
+        default: break
+        }
+        return entry
+    }
+}
+
+extension ProcessorModel {
+    /// `base-v4` with XSAVE for x87 and SSE, which is what NVMM has of it.
+    public static let baseV5 = ProcessorModel(name: "base-v5", table: baseV5Table, offers1GiBPages: true)
+
+    private static let baseV5Table = baseV4Table.map { entry in
+        var entry = entry
+        switch entry.leaf {
+        case 1: entry.registers.ecx |= 1 << 26  // XSAVE
+        // The components, and the area's bytes: no others can be enabled.
+        case 0xD where entry.subleaf == 0: entry.registers = CPUIDRegisters(eax: 3, ebx: 576, ecx: 576)
+        case 0x8000_0002...0x8000_0004:
+            entry.registers = brand("exit-tracer base-v5 at 1 GHz", part: Int(entry.leaf - 0x8000_0002))
         default: break
         }
         return entry

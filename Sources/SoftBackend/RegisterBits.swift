@@ -54,6 +54,7 @@ enum CR4 {
     static let osxmmexcpt: UInt64 = 1 << 10
     static let umip: UInt64 = 1 << 11
     static let fsgsbase: UInt64 = 1 << 16
+    static let osxsave: UInt64 = 1 << 18
     static let smep: UInt64 = 1 << 20
     static let smap: UInt64 = 1 << 21
 }

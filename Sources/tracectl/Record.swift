@@ -94,7 +94,8 @@ struct Record: ParsableCommand {
         help: ArgumentHelp(
             """
             Processor model that the guest sees: base-v1 (default), base-v2 with BMI, ADX, POPCNT, FSGSBASE, \
-            base-v3 with floating point too (the default of --kernel), or base-v4 with SHA and INVPCID too.
+            base-v3 with floating point too (the default of --kernel), base-v4 with SHA and INVPCID too, \
+            or base-v5 with XSAVE too.
             """,
             valueName: "model"))
     var cpu: String?

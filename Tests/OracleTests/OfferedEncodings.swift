@@ -111,6 +111,7 @@ extension OfferedEncoding {
         (["CPUID", "RDTSC"], "shows the host's identity and time"),
         (["INT1"], "some hypervisors give its own address as return address"),
         (["LFS", "LGS", "WRFSBASE", "WRGSBASE", "RDFSBASE", "RDGSBASE"], "the host's thread needs its own FS and GS"),
+        (["XSAVE", "XSAVE64", "XRSTOR", "XRSTOR64", "XGETBV", "XSETBV"], "has the host's XCR0, with more components"),
         (["FXSAVE", "FXRSTOR", "LDMXCSR", "STMXCSR", "FWAIT"], "the harness itself saves and restores by them"),
     ]
     /// As above, by encoding: other encodings of the mnemonic have rows.

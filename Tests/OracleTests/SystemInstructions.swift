@@ -100,6 +100,8 @@ enum SystemInstructions {
             "x87 and SSE arithmetic of models that offer neither", "-", "all",
             "arithmetic of the FPU raises #UD and is counted by name"
         ),
+        ("XSAVE, XRSTOR", "32, 64", "all", "XSAVE and XRSTOR keep the components that are asked for"),
+        ("XGETBV, XSETBV", "-", "all", "XSETBV takes what CPUID names, and x87 always"),
         ("RDFSBASE, RDGSBASE", "32, 64", "64", "FS and GS bases are moved where CR4 allows it"),
         ("WRFSBASE, WRGSBASE", "32, 64", "64", "FS and GS bases are moved where CR4 allows it"),
         ("SYSEXIT", "-", "64", "SYSEXIT returns to CPL 3 with RCX and RDX"),

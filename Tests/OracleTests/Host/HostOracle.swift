@@ -32,7 +32,7 @@ import SoftBackend
     deinit { unsafe host_oracle_close(oracle) }
 
     /// The model with the most instructions, under the host's vendor, which decides where processors differ and may.
-    static var model: ProcessorModel { .baseV4.ofVendor(vendor) }
+    static var model: ProcessorModel { .baseV5.ofVendor(vendor) }
     static var vendor: String {
         let leaf = host_oracle_cpuid(0).registers
         let bytes = [leaf.1, leaf.3, leaf.2].flatMap { word in

@@ -191,6 +191,34 @@ extension SystemCaseGenerator {
         emit((chance(2) ? 0xEC : 0xEE) | (size == 8 ? 0 : 1))
     }
 
+    mutating func extendedState() {
+        if !chance(6) { put(0x4_0620, at: CasePage.cr4) }
+        if chance(8) { put(0x8000_003B, at: CasePage.cr0) }
+        set(1, chance(8) ? word() : 0)
+        set(2, chance(8) ? word() : 0)
+        switch below(4) {
+        case 0: emit(0x0F, 0x01, 0xD0)
+        case 1:
+            // Which of #UD and #GP is first, TCG has otherwise. It has further components, which no case asks for.
+            if mode.isUser { put(0x4_0620, at: CasePage.cr4) }
+            set(0, pick([0, 1, 2, 3]))
+            emit(0x0F, 0x01, 0xD1, 0x0F, 0x01, 0xD0)
+        default:
+            // The area is behind what is compared of the page: its header goes through registers.
+            let area = CaseWindow.data(user: mode.isUser) + 0x400 + (chance(12) ? 8 : 0)
+            set(0, UInt64(pick([0, 1, 2, 3, 3, 3])))
+            set(3, pick([0, 1, 2, 3, 3]))
+            emitMemory([0x89], 3, at: area, size: 32)
+            test.code[test.code.count - 1] |= 0x80
+            test.code += [0x00, 0x02, 0, 0]
+            if chance(2) { emitMemory([0x0F, 0xAE], 4, at: area, size: 32) }
+            emitMemory([0x0F, 0xAE], 5, at: area, size: 32)
+            emitMemory([0x8B], 3, at: area, size: 32)
+            test.code[test.code.count - 1] |= 0x80
+            test.code += [0x00, 0x02, 0, 0]
+        }
+    }
+
     mutating func unavailable() {
         var control: UInt64 = 0x8000_0031
         // SDM vol. 3, table 14-1: CR0.EM goes before CR0.TS; in TCG it is the other way round.

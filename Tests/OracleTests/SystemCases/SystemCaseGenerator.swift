@@ -20,6 +20,7 @@ enum SystemCaseKind: String, CaseIterable, Sendable {
     case control = "control registers and privileged instructions"
     case inputOutput = "IN OUT by IOPL and permission map"
     case unavailable = "#NM and #UD"
+    case extendedState = "XSAVE XRSTOR XGETBV XSETBV"
 }
 
 struct SystemCaseGenerator {
@@ -56,6 +57,7 @@ struct SystemCaseGenerator {
         case .control: control()
         case .inputOutput: inputOutput()
         case .unavailable: unavailable()
+        case .extendedState: extendedState()
         }
         return test
     }

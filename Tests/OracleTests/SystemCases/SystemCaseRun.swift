@@ -27,7 +27,7 @@ final class SystemCaseRun {
     }
 
     private static func machines(_ driver: [UInt8]) throws -> (TCGCaseMachine, BackendCaseMachine) {
-        let backend = SoftBackend(model: .baseV4.ofVendor("GenuineIntel"))
+        let backend = SoftBackend(model: .baseV5.ofVendor("GenuineIntel"))
         return (try TCGCaseMachine(driver: driver), try BackendCaseMachine(backend, driver: driver))
     }
 

@@ -60,7 +60,8 @@ CODE64      equ 0x08
 DATA64      equ 0x10
 TSS64       equ 0x18
 CR0_DRIVER  equ 0x80000011
-CR4_DRIVER  equ 0x220       ; PAE, OSFXSR
+CR4_DRIVER  equ 0x40220     ; PAE, OSFXSR, OSXSAVE
+PATIENCE    equ 33          ; so many bits of turns of the waiting loop: most of a minute
 EFER        equ 0xC0000080
 EFER_DRIVER equ 0x901       ; SCE, LME, NXE
 
@@ -111,6 +112,9 @@ gdtr:   dw      GDT_LIMIT
         dq      TABLES + GDT
 idtr:   dw      IDT_LIMIT
         dq      TABLES + IDT
+no_idtr:
+        dw      0
+        dq      0
         align   4, db 0
 msr_numbers:                    ; in the order of MSRS
         dd      0xC0000081, 0xC0000082, 0xC0000083, 0xC0000084, 0xC0000102
@@ -131,9 +135,13 @@ long_start:
         rep     stosb
 
 wait_for_cases:
-        pause
+        xor     r15d, r15d
+.wait:  pause
+        inc     r15
+        bt      r15, PATIENCE
+        jc      abandoned
         cmp     qword [COMMAND], 0
-        je      wait_for_cases
+        je      .wait
         mov     qword [CURRENT], 0
 
 next_case:
@@ -142,6 +150,11 @@ next_case:
         jb      enter_case
         mov     qword [COMMAND], 0
         jmp     wait_for_cases
+
+; Nobody is there any more: a triple fault ends QEMU.
+abandoned:
+        lidt    [no_idtr]
+        int3
 
 %macro COPY 3                   ; to, from, bytes
         lea     rdi, [%1]
@@ -204,6 +217,10 @@ enter_case:
         xor     eax, eax
         mov     cr2, rax
         fninit
+        xor     ecx, ecx
+        mov     eax, 1
+        xor     edx, edx
+        xsetbv
         mov     rax, [rbx + CONTROL + 8]
         mov     cr4, rax
         mov     rax, [rbx + CONTROL]

@@ -1,0 +1,130 @@
+// XSAVE, XRSTOR and XCR0 for the state components that NVMM has, x87 and SSE: SDM vol. 1, chapter 13.
+
+import NVMM
+
+/// Bits of XCR0, of the instructions' mask and of XSTATE_BV.
+enum StateComponent {
+    static let x87: UInt64 = 1 << 0
+    static let sse: UInt64 = 1 << 1
+    static let all = x87 | sse
+}
+
+/// XSAVE's area: the image of FXSAVE and a header, in words of 8 bytes.
+private enum ExtendedArea {
+    static let byteCount: UInt64 = 576
+    static let mxcsr = 3
+    static let xmm = 20..<52
+    static let statuses: UInt64 = 512, compaction: UInt64 = 520, reserved: UInt64 = 528
+
+    /// Which component a word of the image belongs to.
+    static func component(of word: Int) -> UInt64 {
+        word == mxcsr || xmm.contains(word) ? StateComponent.sse : StateComponent.x87
+    }
+}
+
+extension CPU {
+    private func checkXSAVE() throws(Interruption) {
+        if cr4 & CR4.osxsave == 0 { throw .invalidOpcode }
+        if cr0 & CR0.ts != 0 { throw .exception(.deviceNotAvailable) }
+    }
+
+    /// EDX:EAX, as far as XCR0 has it.
+    private var requestedComponents: UInt64 { (self[.rdx] << 32 | self[.rax] & 0xFFFF_FFFF) & xcr0 }
+
+    /// Words of FXSAVE's image that this mode has: XMM8 to XMM15 exist in 64-bit mode only.
+    private var imageWords: Int { is64Bit ? 52 : 36 }
+
+    private mutating func areaOffset(_ i: borrowing DecodedInstruction, _ kind: AccessKind) throws(Interruption)
+        -> UInt64
+    {
+        let offset = effectiveAddress(i)
+        let address = try linear(i.segment, offset, byteCount: ExtendedArea.byteCount, kind)
+        guard address & 0x3F == 0 else { throw .generalProtection(0) }
+        if kind == .write { try checkWritable(address, byteCount: ExtendedArea.byteCount, segment: i.segment) }
+        return offset
+    }
+
+    /// All that is asked for counts as in use: the manual lets the processor choose.
+    @inline(never) mutating func xsave(_ i: borrowing DecodedInstruction) throws(Interruption) {
+        try checkXSAVE()
+        let offset = try areaOffset(i, .write), requested = requestedComponents
+        let statuses: UInt64 = try load(i.segment, offset &+ ExtendedArea.statuses)
+        var image = fxsaveArea
+        image.mxcsrMask = 0xFFFF
+        image.zero = 0
+        let words = image.words
+        for index in 0..<imageWords where requested & ExtendedArea.component(of: index) != 0 {
+            try store(i.segment, offset &+ UInt64(index) &* 8, words[index])
+        }
+        try store(i.segment, offset &+ ExtendedArea.statuses, statuses | requested)
+    }
+
+    /// The standard form; the compacted one is not offered.
+    @inline(never) mutating func xrstor(_ i: borrowing DecodedInstruction) throws(Interruption) {
+        try checkXSAVE()
+        let offset = try areaOffset(i, .read), requested = requestedComponents
+        let present: UInt64 = try load(i.segment, offset &+ ExtendedArea.statuses)
+        let compaction: UInt64 = try load(i.segment, offset &+ ExtendedArea.compaction)
+        let reserved: UInt64 = try load(i.segment, offset &+ ExtendedArea.reserved)
+        guard present & ~xcr0 == 0, compaction == 0, reserved == 0 else { throw .generalProtection(0) }
+        let before = fxsaveArea
+        var words = before.words
+        for index in 0..<imageWords {
+            let component = ExtendedArea.component(of: index)
+            guard requested & component != 0 else { continue }
+            // MXCSR comes from memory even where SSE goes back to its beginning.
+            words[index] =
+                present & component != 0 || index == ExtendedArea.mxcsr
+                ? try load(i.segment, offset &+ UInt64(index) &* 8) : 0
+        }
+        var image = FXSaveArea(words: words, rest: before)
+        if requested & StateComponent.x87 != 0, present & StateComponent.x87 == 0 { image.controlWord = 0x37F }
+        guard image.mxcsr & 0xFFFF_0000 == 0 else { throw .generalProtection(0) }
+        image.mxcsrMask = before.mxcsrMask
+        image.zero = before.zero
+        fxsaveArea = image
+        setControlWord(image.controlWord)
+        updateErrorSummary()
+    }
+
+    /// XCR0 is the only one: SDM vol. 2, XGETBV.
+    @inline(never) mutating func xgetbv(_ i: borrowing DecodedInstruction) throws(Interruption) {
+        if cr4 & CR4.osxsave == 0 { throw .invalidOpcode }
+        guard read(1, as: UInt32.self) == 0 else { throw .generalProtection(0) }
+        write(0, UInt32(truncatingIfNeeded: xcr0))
+        write(2, UInt32(truncatingIfNeeded: xcr0 >> 32))
+    }
+
+    @inline(never) mutating func xsetbv(_ i: borrowing DecodedInstruction) throws(Interruption) {
+        if cr4 & CR4.osxsave == 0 { throw .invalidOpcode }
+        try requireSupervisor()
+        let value = self[.rdx] << 32 | self[.rax] & 0xFFFF_FFFF
+        guard read(1, as: UInt32.self) == 0, value & ~StateComponent.all == 0, value & StateComponent.x87 != 0 else {
+            throw .generalProtection(0)
+        }
+        xcr0 = value
+    }
+}
+
+extension FXSaveArea {
+    /// The image up to XMM15, as memory has it.
+    fileprivate var words: InlineArray<52, UInt64> {
+        var words = InlineArray<52, UInt64>(repeating: 0)
+        // SAFETY: the image has 512 bytes, and any bytes are a word.
+        unsafe withUnsafeBytes(of: self) { bytes in
+            for index in 0..<52 { words[index] = unsafe bytes.load(fromByteOffset: index * 8, as: UInt64.self) }
+        }
+        return words
+    }
+
+    /// - Parameter rest: what comes behind the words.
+    fileprivate init(words: InlineArray<52, UInt64>, rest: FXSaveArea) {
+        self = rest
+        // SAFETY: as above; any bytes are an image.
+        unsafe withUnsafeMutableBytes(of: &self) { bytes in
+            for index in 0..<52 {
+                unsafe bytes.storeBytes(of: words[index], toByteOffset: index * 8, as: UInt64.self)
+            }
+        }
+    }
+}
