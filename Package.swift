@@ -118,7 +118,8 @@ let package = Package(
         .executableTarget(
             name: "tracectl",
             dependencies: [
-                "Analysis", "Corpus", "Database", "KVMBackend", "LibNVMM", "NVMM", "ReferenceVMM", "Replay", "SoftBackend", "TraceFile", "Tracer",
+                "Analysis", "Corpus", "Database", "KVMBackend", "LibNVMM", "NVMM", "ReferenceVMM", "Replay",
+                "SoftBackend", "TraceFile", "Tracer",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "SystemPackage", package: "swift-system"),
             ],

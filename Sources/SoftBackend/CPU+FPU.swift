@@ -29,8 +29,8 @@ extension CPU {
         }
     }
 
-    /// Bytes of the image that this mode reads and writes: XMM8 to XMM15 exist in 64-bit mode only.
-    private var imageBytes: Int { is64Bit ? 416 : 288 }
+    /// Words of the image that this mode reads and writes: XMM8 to XMM15 exist in 64-bit mode only.
+    var imageWords: Int { is64Bit ? 52 : 36 }
 
     private mutating func imageAddress(_ i: borrowing DecodedInstruction, _ kind: AccessKind) throws(Interruption)
         -> UInt64
@@ -47,12 +47,9 @@ extension CPU {
         var image = fxsaveArea
         image.mxcsrMask = 0xFFFF
         image.zero = 0
-        var words = InlineArray<52, UInt64>(repeating: 0)
-        unsafe withUnsafeBytes(of: &image) { bytes in
-            for index in 0..<52 { words[index] = unsafe bytes.load(fromByteOffset: index * 8, as: UInt64.self) }
-        }
+        let words = image.words
         // The last word first: a fault on the second page leaves the first as it was.
-        for index in (0..<imageBytes / 8).reversed() {
+        for index in (0..<imageWords).reversed() {
             try store(i.segment, offset &+ UInt64(index) &* 8, words[index])
         }
     }
@@ -60,14 +57,18 @@ extension CPU {
     mutating func fxrstor(_ i: borrowing DecodedInstruction) throws(Interruption) {
         try checkFXSR(needsOSFXSR: false)
         let offset = try imageAddress(i, .read)
-        var image = fxsaveArea
-        for index in 0..<imageBytes / 8 {
-            let word: UInt64 = try load(i.segment, offset &+ UInt64(index) &* 8)
-            unsafe withUnsafeMutableBytes(of: &image) { bytes in
-                unsafe bytes.storeBytes(of: word, toByteOffset: index * 8, as: UInt64.self)
-            }
-        }
-        guard image.mxcsr & 0xFFFF_0000 == 0 else { throw .generalProtection(0) }
+        let before = fxsaveArea
+        var words = before.words
+        for index in 0..<imageWords { words[index] = try load(i.segment, offset &+ UInt64(index) &* 8) }
+        try install(FXSaveArea(words: words, rest: before))
+    }
+
+    /// Takes over what FXRSTOR or XRSTOR has read; what has no place in the processor stays.
+    ///
+    /// - Throws: #GP(0) for reserved bits of MXCSR, with nothing changed.
+    mutating func install(_ read: FXSaveArea) throws(Interruption) {
+        guard read.mxcsr & 0xFFFF_0000 == 0 else { throw .generalProtection(0) }
+        var image = read
         image.mxcsrMask = fpu.mxcsrMask
         image.zero = fpu.zero
         fxsaveArea = image
@@ -129,5 +130,28 @@ extension CPU {
     mutating func stmxcsr(_ i: borrowing DecodedInstruction) throws(Interruption) {
         try checkFXSR(needsOSFXSR: true)
         try storeOperand(i, fpu.mxcsr)
+    }
+}
+
+extension FXSaveArea {
+    /// The image up to XMM15, as memory has it.
+    var words: InlineArray<52, UInt64> {
+        var words = InlineArray<52, UInt64>(repeating: 0)
+        // SAFETY: the image has 512 bytes, and any bytes are a word.
+        unsafe withUnsafeBytes(of: self) { bytes in
+            for index in 0..<52 { words[index] = unsafe bytes.load(fromByteOffset: index * 8, as: UInt64.self) }
+        }
+        return words
+    }
+
+    /// - Parameter rest: what comes behind the words.
+    init(words: InlineArray<52, UInt64>, rest: FXSaveArea) {
+        self = rest
+        // SAFETY: as above; any bytes are an image.
+        unsafe withUnsafeMutableBytes(of: &self) { bytes in
+            for index in 0..<52 {
+                unsafe bytes.storeBytes(of: words[index], toByteOffset: index * 8, as: UInt64.self)
+            }
+        }
     }
 }

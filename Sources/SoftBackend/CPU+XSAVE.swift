@@ -31,9 +31,6 @@ extension CPU {
     /// EDX:EAX, as far as XCR0 has it.
     private var requestedComponents: UInt64 { (self[.rdx] << 32 | self[.rax] & 0xFFFF_FFFF) & xcr0 }
 
-    /// Words of FXSAVE's image that this mode has: XMM8 to XMM15 exist in 64-bit mode only.
-    private var imageWords: Int { is64Bit ? 52 : 36 }
-
     private mutating func areaOffset(_ i: borrowing DecodedInstruction, _ kind: AccessKind) throws(Interruption)
         -> UInt64
     {
@@ -79,12 +76,7 @@ extension CPU {
         }
         var image = FXSaveArea(words: words, rest: before)
         if requested & StateComponent.x87 != 0, present & StateComponent.x87 == 0 { image.controlWord = 0x37F }
-        guard image.mxcsr & 0xFFFF_0000 == 0 else { throw .generalProtection(0) }
-        image.mxcsrMask = before.mxcsrMask
-        image.zero = before.zero
-        fxsaveArea = image
-        setControlWord(image.controlWord)
-        updateErrorSummary()
+        try install(image)
     }
 
     /// XCR0 is the only one: SDM vol. 2, XGETBV.
@@ -103,28 +95,5 @@ extension CPU {
             throw .generalProtection(0)
         }
         xcr0 = value
-    }
-}
-
-extension FXSaveArea {
-    /// The image up to XMM15, as memory has it.
-    fileprivate var words: InlineArray<52, UInt64> {
-        var words = InlineArray<52, UInt64>(repeating: 0)
-        // SAFETY: the image has 512 bytes, and any bytes are a word.
-        unsafe withUnsafeBytes(of: self) { bytes in
-            for index in 0..<52 { words[index] = unsafe bytes.load(fromByteOffset: index * 8, as: UInt64.self) }
-        }
-        return words
-    }
-
-    /// - Parameter rest: what comes behind the words.
-    fileprivate init(words: InlineArray<52, UInt64>, rest: FXSaveArea) {
-        self = rest
-        // SAFETY: as above; any bytes are an image.
-        unsafe withUnsafeMutableBytes(of: &self) { bytes in
-            for index in 0..<52 {
-                unsafe bytes.storeBytes(of: words[index], toByteOffset: index * 8, as: UInt64.self)
-            }
-        }
     }
 }

@@ -14,6 +14,7 @@ enum SystemCaseComparison {
     }
 
     private static let arithmeticFlags: UInt64 = 0x8D5, singleStep: UInt64 = 0x4000
+    private static let syscall: [UInt8] = [0x0F, 0x05]
 
     /// Bits that both machines must have alike.
     private static func compared(_ offset: Int, _ test: SystemCase, _ tcg: SystemResult) -> UInt64 {
@@ -22,7 +23,7 @@ enum SystemCaseComparison {
         // What a port without a device gives is the machine's.
         case CasePage.registers where test.kind == .inputOutput && tcg[CasePage.vector] == 3: return ~0xFFFF_FFFF
         // TCG pushes no RF with faults, and loses the arithmetic flags in SYSCALL.
-        case CasePage.rflags: return ~0x1_0000 & (test.kind == .fastCall ? ~arithmeticFlags : .max)
+        case CasePage.rflags: return ~0x1_0000 & (test.code == syscall ? ~arithmeticFlags : .max)
         // What is read and written counts as a write; TCG reads it first.
         case CasePage.error: return isPageFault && test.modifiesMemory ? ~2 : .max
         // Whether a walk that fails sets A on its way is the processor's choice.
