@@ -193,7 +193,7 @@ extension SystemCaseGenerator {
 
     mutating func extendedState() {
         if !chance(6) { put(0x4_0620, at: CasePage.cr4) }
-        if chance(8) { put(0x8000_003B, at: CasePage.cr0) }
+        // CR0.TS stays clear: TCG does not raise #NM for these.
         set(1, chance(8) ? word() : 0)
         set(2, chance(8) ? word() : 0)
         switch below(4) {
