@@ -19,7 +19,7 @@ case $guest in
         limit=40000000000 wanted='^session: done' ;;
     virtio)
         "$root/Samples/linux/build.sh" "$linux/busybox" "$work/initrd.gz" "$linux/modules"
-        seq 1 1000000 | head -c 1000k >"$work/disk.img"
+        seq 1 150000 >"$work/disk.img"
         printf '%s\n' 'to be echoed' end >"$work/input"
         options=(--kernel "$linux/vmlinuz" --initrd "$work/initrd.gz" --append "console=ttyS0 quiet" --memory 256M
             --virtio-disk "$work/disk.img" --virtio-console --input "$work/input")
