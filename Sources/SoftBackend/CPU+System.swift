@@ -276,6 +276,4 @@ extension CPU {
         pendingExit = .mwait(npc: nextRIP(i))
         throw .exit
     }
-
-    /// XSAVE is not offered, so CR4.OSXSAVE cannot be set.
 }

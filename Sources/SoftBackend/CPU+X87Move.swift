@@ -91,7 +91,6 @@ extension CPU {
     /// FST, FSTP, FIST, FISTP, FISTTP and FBSTP. Memory comes first: where it faults nothing has changed. Where an
     /// exception that is not masked leaves nothing to store, processors of AMD look at memory all the same.
     mutating func storeMemory(_ i: borrowing DecodedInstruction) throws(Interruption) {
-        if !model.isIntel { try checkTarget(i) }
         var environment = x87Environment
         let isUnderflow = isEmpty(0)
         if isUnderflow { environment.raise(FloatException.invalid) }
@@ -106,6 +105,7 @@ extension CPU {
             case .integer32: try storeInteger(i, value, &environment, UInt32.self)
             default: try storeInteger(i, value, &environment, UInt64.self)
             }
+        if !isStored, !model.isIntel { try checkTarget(i) }
         if isUnderflow {
             if stackFault(isOverflow: false) { pop(i.x87.pops) }
         } else {
