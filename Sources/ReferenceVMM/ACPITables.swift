@@ -38,9 +38,7 @@ struct ACPITables {
 
     private static let manufacturer = Array("EXTRCR".utf8)
 
-    private static func little(_ value: UInt64, _ count: Int) -> [UInt8] {
-        (0..<count).map { UInt8(truncatingIfNeeded: value >> UInt64($0 * 8)) }
-    }
+    private static func little(_ value: UInt64, _ count: Int) -> [UInt8] { .littleEndian(value, count) }
 
     /// What makes all bytes add up to zero.
     private static func checksum(_ bytes: [UInt8]) -> UInt8 { 0 &- bytes.reduce(0, &+) }
@@ -65,13 +63,12 @@ struct ACPITables {
 
     /// What bus 0 may use, and which line each slot's INTA to INTD come by: sections 6.2.2 and 6.2.13.
     private static let hostBridge: [UInt8] = {
-        let memory = 0xE000_0000...UInt64(0xFEBF_FFFF)
         let resources =
             AML.addressSpace16(type: 2, flags: 0, 0...0xFF)
             + AML.ports(0xCF8, count: 8)
             + AML.addressSpace16(type: 1, flags: 3, 0...0xCF7)
             + AML.addressSpace16(type: 1, flags: 3, 0xD00...0xFFFF)
-            + AML.memory(memory)
+            + AML.memory(0xE000_0000...0xFEBF_FFFF)
             + [0x79, 0]  // the end, without a checksum
         let routes = (1..<UInt8(32)).flatMap { slot in
             (0..<4).map { pin in

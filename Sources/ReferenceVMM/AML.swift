@@ -18,16 +18,10 @@ enum AML {
     static func integer(_ value: UInt64) -> [UInt8] {
         switch value {
         case 0, 1: return [UInt8(value)]
-        case 2...0xFF: return number(0x0A, value, 1)
-        case 0x100...0xFFFF: return number(0x0B, value, 2)
-        default: return number(0x0C, value, 4)
+        case 2...0xFF: return [0x0A, UInt8(value)]
+        case 0x100...0xFFFF: return [0x0B] + .littleEndian(value, 2)
+        default: return [0x0C] + .littleEndian(value, 4)
         }
-    }
-
-    private static func number(_ prefix: UInt8, _ value: UInt64, _ count: Int) -> [UInt8] {
-        var bytes = [UInt8](repeating: 0, count: count)
-        bytes.setNumber(0, value, count)
-        return [prefix] + bytes
     }
 
     /// - Parameter name: four characters.
@@ -46,10 +40,7 @@ enum AML {
 
     /// I/O ports with 16 bits decoded (section 6.4.2.5).
     static func ports(_ first: UInt64, count: UInt8) -> [UInt8] {
-        var bytes: [UInt8] = [0x47, 1, 0, 0, 0, 0, 1, count]
-        bytes.setNumber(2, first, 2)
-        bytes.setNumber(4, first, 2)
-        return bytes
+        [0x47, 1] + .littleEndian(first, 2) + .littleEndian(first, 2) + [1, count]
     }
 
     /// Section 6.4.3.5.3: both ends are fixed.
@@ -68,11 +59,8 @@ enum AML {
     private static func addressSpace(
         _ tag: UInt8, fieldBytes: Int, _ kind: [UInt8], _ range: ClosedRange<UInt64>
     ) -> [UInt8] {
-        var fields = [UInt8](repeating: 0, count: 5 * fieldBytes)
-        fields.setNumber(fieldBytes, range.lowerBound, fieldBytes)
-        fields.setNumber(2 * fieldBytes, range.upperBound, fieldBytes)
-        fields.setNumber(4 * fieldBytes, range.upperBound - range.lowerBound + 1, fieldBytes)
-        let count = kind.count + fields.count
-        return [tag, UInt8(count & 0xFF), UInt8(count >> 8)] + kind + fields
+        let length = range.upperBound - range.lowerBound + 1
+        let fields = [0, range.lowerBound, range.upperBound, 0, length].flatMap { [UInt8].littleEndian($0, fieldBytes) }
+        return [tag] + .littleEndian(UInt64(kind.count + fields.count), 2) + kind + fields
     }
 }

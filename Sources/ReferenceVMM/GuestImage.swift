@@ -104,7 +104,7 @@ public enum GuestImage {
         // mem_lower and mem_upper, in KiB.
         let upper = UInt64(memory.ram.byteCount - 1 << 20) >> 10
         var information: [UInt8] = [1, 0, 0, 0]
-        information += [0x80, 0x02, 0, 0] + (0..<4).map { UInt8(truncatingIfNeeded: upper >> UInt64($0 * 8)) }
+        information += [0x80, 0x02, 0, 0] + .littleEndian(upper, 4)
         information += [UInt8](repeating: 0, count: 88 - information.count)
         try store(information[...], at: multibootInformation, in: memory)
         enterProtectedMode(vcpu, at: entry)
@@ -216,7 +216,7 @@ public enum GuestImage {
         tables[0] = longModeTables + 0x1000 | 3
         for index in 0..<4 { tables[512 + index] = longModeTables + 0x2000 + UInt64(index) * 0x1000 | 3 }
         for index in 0..<2048 { tables[1024 + index] = UInt64(index) << 21 | 0x83 }
-        let bytes = tables.flatMap { entry in (0..<8).map { UInt8(truncatingIfNeeded: entry >> UInt64($0 * 8)) } }
+        let bytes = tables.flatMap { [UInt8].littleEndian($0, 8) }
         try store(bytes[...], at: longModeTables, in: memory)
         enterProtectedMode(vcpu, at: address)
         let code = SegmentAttributes(rawValue: 0x09B).union([.long, .granularity])
@@ -235,8 +235,13 @@ extension [UInt8] {
         (0..<count).reduce(0) { $0 | UInt64(self[offset + $1]) << UInt64($1 * 8) }
     }
 
+    /// A number's `count` lowest bytes, the lowest first.
+    static func littleEndian(_ value: UInt64, _ count: Int) -> [UInt8] {
+        (0..<count).map { UInt8(truncatingIfNeeded: value >> UInt64($0 * 8)) }
+    }
+
     /// Writes a little-endian number of `count` bytes where there are as many.
     mutating func setNumber(_ offset: Int, _ value: UInt64, _ count: Int) {
-        for index in 0..<count { self[offset + index] = UInt8(truncatingIfNeeded: value >> UInt64(index * 8)) }
+        replaceSubrange(offset..<offset + count, with: Self.littleEndian(value, count))
     }
 }

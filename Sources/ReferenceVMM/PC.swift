@@ -136,7 +136,7 @@ public final class PC {
         clock.set(0x5F, byte(configuration.vcpuCount - 1, 0))
         if configuration.disk != nil { clock.set(0x39, disk.cylinders > 1024 ? 0x01 : 0x00) }
 
-        func little(_ value: Int, _ count: Int) -> [UInt8] { (0..<count).map { byte(value, $0 * 8) } }
+        func little(_ value: Int, _ count: Int) -> [UInt8] { .littleEndian(UInt64(value), count) }
         firmware.memory = memory
         firmware.set(FirmwareConfiguration.Item.memoryBytes, little(bytes, 8))
         firmware.set(FirmwareConfiguration.Item.processorCount, little(configuration.vcpuCount, 2))

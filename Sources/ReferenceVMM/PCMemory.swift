@@ -83,7 +83,7 @@ final class PCMemory: FirmwareConfiguration.Memory {
     /// A store that guest memory did not take: goes to the RAM behind a ROM that is write-enabled, else nowhere.
     func storeBehindROM(_ access: MemoryAccess) {
         guard let index = ShadowRange.containing(access.gpa.rawValue), attributes[index] == 2 else { return }
-        let bytes = (0..<access.byteCount).map { UInt8(truncatingIfNeeded: access.value >> UInt64($0 * 8)) }
+        let bytes = [UInt8].littleEndian(access.value, access.byteCount)
         store(at: Int(access.gpa.rawValue), bytes[...])
     }
 

@@ -41,13 +41,18 @@ extension CPU {
         return offset
     }
 
-    mutating func fxsave(_ i: borrowing DecodedInstruction) throws(Interruption) {
-        try checkFXSR(needsOSFXSR: false)
-        let offset = try imageAddress(i, .write)
+    /// What FXSAVE and XSAVE write.
+    var savedWords: InlineArray<52, UInt64> {
         var image = fxsaveArea
         image.mxcsrMask = 0xFFFF
         image.zero = 0
-        let words = image.words
+        return image.words
+    }
+
+    mutating func fxsave(_ i: borrowing DecodedInstruction) throws(Interruption) {
+        try checkFXSR(needsOSFXSR: false)
+        let offset = try imageAddress(i, .write)
+        let words = savedWords
         // The last word first: a fault on the second page leaves the first as it was.
         for index in (0..<imageWords).reversed() {
             try store(i.segment, offset &+ UInt64(index) &* 8, words[index])

@@ -23,13 +23,17 @@ private enum ExtendedArea {
 }
 
 extension CPU {
-    private func checkXSAVE() throws(Interruption) {
+    private func requireOSXSAVE() throws(Interruption) {
         if cr4 & CR4.osxsave == 0 { throw .invalidOpcode }
+    }
+
+    private func checkXSAVE() throws(Interruption) {
+        try requireOSXSAVE()
         if cr0 & CR0.ts != 0 { throw .exception(.deviceNotAvailable) }
     }
 
-    /// EDX:EAX, as far as XCR0 has it.
-    private var requestedComponents: UInt64 { (self[.rdx] << 32 | self[.rax] & 0xFFFF_FFFF) & xcr0 }
+    /// EDX:EAX.
+    private var operandComponents: UInt64 { self[.rdx] << 32 | self[.rax] & 0xFFFF_FFFF }
 
     private mutating func areaOffset(_ i: borrowing DecodedInstruction, _ kind: AccessKind) throws(Interruption)
         -> UInt64
@@ -44,12 +48,9 @@ extension CPU {
     /// All that is asked for counts as in use: the manual lets the processor choose.
     @inline(never) mutating func xsave(_ i: borrowing DecodedInstruction) throws(Interruption) {
         try checkXSAVE()
-        let offset = try areaOffset(i, .write), requested = requestedComponents
+        let offset = try areaOffset(i, .write), requested = operandComponents & xcr0
         let statuses: UInt64 = try load(i.segment, offset &+ ExtendedArea.statuses)
-        var image = fxsaveArea
-        image.mxcsrMask = 0xFFFF
-        image.zero = 0
-        let words = image.words
+        let words = savedWords
         for index in 0..<imageWords where requested & ExtendedArea.component(of: index) != 0 {
             try store(i.segment, offset &+ UInt64(index) &* 8, words[index])
         }
@@ -59,7 +60,7 @@ extension CPU {
     /// The standard form; the compacted one is not offered.
     @inline(never) mutating func xrstor(_ i: borrowing DecodedInstruction) throws(Interruption) {
         try checkXSAVE()
-        let offset = try areaOffset(i, .read), requested = requestedComponents
+        let offset = try areaOffset(i, .read), requested = operandComponents & xcr0
         let present: UInt64 = try load(i.segment, offset &+ ExtendedArea.statuses)
         let compaction: UInt64 = try load(i.segment, offset &+ ExtendedArea.compaction)
         let reserved: UInt64 = try load(i.segment, offset &+ ExtendedArea.reserved)
@@ -81,16 +82,16 @@ extension CPU {
 
     /// XCR0 is the only one: SDM vol. 2, XGETBV.
     @inline(never) mutating func xgetbv(_ i: borrowing DecodedInstruction) throws(Interruption) {
-        if cr4 & CR4.osxsave == 0 { throw .invalidOpcode }
+        try requireOSXSAVE()
         guard read(1, as: UInt32.self) == 0 else { throw .generalProtection(0) }
         write(0, UInt32(truncatingIfNeeded: xcr0))
         write(2, UInt32(truncatingIfNeeded: xcr0 >> 32))
     }
 
     @inline(never) mutating func xsetbv(_ i: borrowing DecodedInstruction) throws(Interruption) {
-        if cr4 & CR4.osxsave == 0 { throw .invalidOpcode }
+        try requireOSXSAVE()
         try requireSupervisor()
-        let value = self[.rdx] << 32 | self[.rax] & 0xFFFF_FFFF
+        let value = operandComponents
         guard read(1, as: UInt32.self) == 0, value & ~StateComponent.all == 0, value & StateComponent.x87 != 0 else {
             throw .generalProtection(0)
         }

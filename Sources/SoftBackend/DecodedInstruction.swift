@@ -209,11 +209,14 @@ enum Operation: UInt16 {
     // CPU+System.swift
     case movToCR, movFromCR, movToDR, movFromDR, lmsw, smsw, clts
     case lgdt, lidt, sgdt, sidt, invlpg, invpcid, invd, wbinvd
-    case cli, sti, hlt, cpuid, rdtsc, rdmsr, wrmsr, swapgs, stac, clac, monitor, mwait, ud, xgetbv, xsetbv
+    case cli, sti, hlt, cpuid, rdtsc, rdmsr, wrmsr, swapgs, stac, clac, monitor, mwait, ud
 
     // CPU+X87.swift
     case x87
 
     // CPU+FPU.swift
-    case fxsave, fxrstor, xsave, xrstor, fninit, fnstcw, fldcw, fnstsw, fnclex, fwait, ldmxcsr, stmxcsr
+    case fxsave, fxrstor, fninit, fnstcw, fldcw, fnstsw, fnclex, fwait, ldmxcsr, stmxcsr
+
+    // CPU+XSAVE.swift
+    case xsave, xrstor, xgetbv, xsetbv
 }

@@ -3,7 +3,12 @@
 
 extension WideFloat {
     static let one = WideFloat(exponent: 0, significand: 1 << 127)
-    fileprivate static let belowOne = WideFloat(exponent: -1, significand: .max)
+    fileprivate static let belowOne = one.justBelow
+    private static let pi = WideFloat(exponent: 1, significand: 0xC90F_DAA2_2168_C234_C4C6_628B_80DC_1CD1)
+    private static let log2OfE = WideFloat(exponent: 0, significand: 0xB8AA_3B29_5C17_F0BB_BE87_FED0_691D_3E89)
+    private static let naturalLogOf2 = WideFloat(exponent: -1, significand: 0xB172_17F7_D1CF_79AB_C9E3_B398_03F2_F6AF)
+    private static let log2Of10 = WideFloat(exponent: 1, significand: 0xD49A_784B_CD1B_8AFE_492B_F6FF_4DAF_DB4D)
+    private static let log10Of2 = WideFloat(exponent: -2, significand: 0x9A20_9A84_FBCF_F798_8F89_59AC_0B7C_9178)
 
     /// The next number towards zero.
     fileprivate var justBelow: WideFloat {
@@ -12,11 +17,6 @@ extension WideFloat {
             isNegative: isNegative, exponent: isPower ? exponent - 1 : exponent,
             significand: isPower ? .max : significand - 1)
     }
-    private static let pi = WideFloat(exponent: 1, significand: 0xC90F_DAA2_2168_C234_C4C6_628B_80DC_1CD1)
-    private static let log2OfE = WideFloat(exponent: 0, significand: 0xB8AA_3B29_5C17_F0BB_BE87_FED0_691D_3E89)
-    private static let naturalLogOf2 = WideFloat(exponent: -1, significand: 0xB172_17F7_D1CF_79AB_C9E3_B398_03F2_F6AF)
-    private static let log2Of10 = WideFloat(exponent: 1, significand: 0xD49A_784B_CD1B_8AFE_492B_F6FF_4DAF_DB4D)
-    private static let log10Of2 = WideFloat(exponent: -2, significand: 0x9A20_9A84_FBCF_F798_8F89_59AC_0B7C_9178)
 
     /// What FLDPI and its like load.
     fileprivate static func constant(_ operation: X87Operation) -> WideFloat {

@@ -1,4 +1,4 @@
-// Guest memory as arrays of bytes: the only place of these tests that turns one into the other.
+// Guest memory as arrays of bytes, and those as numbers: the only place of these tests that turns one into the other.
 
 import NVMM
 
@@ -15,6 +15,18 @@ extension MemoryObject {
     /// Copies a range of bytes out; traps outside the object.
     func bytes(_ range: Range<Int>) -> [UInt8] {
         withBytes(range) { span in span.byteOffsets.map { index in span.load(at: index) } }
+    }
+}
+
+extension Sequence<UInt8> {
+    /// The number that the bytes are, at most eight, the lowest first.
+    var littleEndian: UInt64 { reversed().reduce(0) { $0 << 8 | UInt64($1) } }
+}
+
+extension UInt64 {
+    /// The `count` lowest bytes, the lowest first.
+    func littleEndianBytes(_ count: Int) -> [UInt8] {
+        (0..<count).map { UInt8(truncatingIfNeeded: self >> UInt64($0 * 8)) }
     }
 }
 

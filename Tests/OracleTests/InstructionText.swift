@@ -16,6 +16,11 @@ enum InstructionText {
         }
     }
 
+    /// The bytes, each in two digits.
+    static func hex(_ code: [UInt8]) -> String {
+        code.map { String(UInt16($0) + 0x100, radix: 16).dropFirst() }.joined(separator: " ")
+    }
+
     /// Length of the first instruction; nil where it is none.
     static func length(_ code: [UInt8], mode: CodeMode) -> Int? {
         var decoder = ZydisDecoder()

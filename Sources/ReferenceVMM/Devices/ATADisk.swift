@@ -2,7 +2,7 @@
 
 /// A disk whose content lives in memory.
 final class ATADisk {
-    static let sectorBytes = 512
+    static let sectorBytes = DiskContent.sectorBytes
     private(set) var content: [UInt8]
     /// False: the channel has no disk.
     private let isPresent: Bool
@@ -34,9 +34,7 @@ final class ATADisk {
     /// - Parameter content: the whole disk; a part sector at the end is filled with zeros. nil: no disk.
     init(content: [UInt8]?) {
         isPresent = content != nil
-        self.content = content ?? []
-        let tail = self.content.count % Self.sectorBytes
-        if tail != 0 { self.content += [UInt8](repeating: 0, count: Self.sectorBytes - tail) }
+        self.content = DiskContent.wholeSectors(content ?? [])
         if !isPresent { status = 0 }
     }
 

@@ -82,14 +82,10 @@ struct VirtQueue {
     ///
     /// - Parameter written: bytes that the device wrote into it.
     mutating func give(_ chain: VirtChain, written: Int, in memory: PCMemory) throws(RingError) {
-        var element = [UInt8](repeating: 0, count: 8)
-        element.setNumber(0, UInt64(chain.head), 4)
-        element.setNumber(4, UInt64(written), 4)
+        let element = [UInt8].littleEndian(UInt64(chain.head), 4) + .littleEndian(UInt64(written), 4)
         try write(used &+ 4 &+ UInt64(nextUsed % size) * 8, element, memory)
         nextUsed &+= 1
-        var index = [UInt8](repeating: 0, count: 2)
-        index.setNumber(0, UInt64(nextUsed), 2)
-        try write(used &+ 2, index, memory)
+        try write(used &+ 2, .littleEndian(UInt64(nextUsed), 2), memory)
     }
 
     /// Whether the driver asks not to be interrupted (section 2.7.7).

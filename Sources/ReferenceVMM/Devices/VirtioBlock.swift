@@ -1,7 +1,7 @@
 // The virtio block device: VIRTIO 1.2, section 5.2. Requests are done at once, in the order that they come in.
 
 final class VirtioBlock: VirtioKind {
-    static let sectorBytes = 512
+    static let sectorBytes = DiskContent.sectorBytes
     private(set) var content: [UInt8]
 
     let deviceID: UInt16 = 2
@@ -19,8 +19,7 @@ final class VirtioBlock: VirtioKind {
 
     /// - Parameter content: the whole disk; a part sector at the end is filled with zeros.
     init(content: [UInt8]) {
-        let tail = content.count % Self.sectorBytes
-        self.content = content + [UInt8](repeating: 0, count: tail == 0 ? 0 : Self.sectorBytes - tail)
+        self.content = DiskContent.wholeSectors(content)
     }
 
     /// The capacity in sectors of 512 bytes, and fields that only features give a meaning.

@@ -27,8 +27,8 @@ final class VirtioDevice {
     /// Bytes of the memory range, and where in it the structures begin.
     static let rangeBytes: UInt64 = 0x4000
     private enum Place {
-        static let common: UInt64 = 0x0000, interruptStatus: UInt64 = 0x1000, specific: UInt64 = 0x2000
-        static let notify: UInt64 = 0x3000
+        static let common: UInt64 = 0x0000, commonBytes: UInt64 = 0x38
+        static let interruptStatus: UInt64 = 0x1000, specific: UInt64 = 0x2000, notify: UInt64 = 0x3000
     }
     private enum Status {
         static let driverOK: UInt8 = 4, featuresOK: UInt8 = 8, needsReset: UInt8 = 0x40
@@ -68,7 +68,7 @@ final class VirtioDevice {
         function.allow(0x12, 0xFF)
         function.allow(0x13, 0xFF)
         let structures: [(type: UInt8, place: UInt64, byteCount: UInt64)] = [
-            (1, Place.common, 0x38), (3, Place.interruptStatus, 1),
+            (1, Place.common, Place.commonBytes), (3, Place.interruptStatus, 1),
             (4, Place.specific, UInt64(kind.configuration.count)), (2, Place.notify, UInt64(kind.queueCount) * 4),
         ]
         var offset = 0x40
@@ -107,7 +107,7 @@ final class VirtioDevice {
             // Section 4.1.4.5.1: reading takes the interrupt back.
             defer { interruptStatus = 0 }
             return UInt64(interruptStatus)
-        case Place.common..<Place.common + 0x38:
+        case Place.common..<Place.common + Place.commonBytes:
             return Self.bytes(common, offset - Place.common, byteCount)
         case Place.specific..<Place.notify:
             return Self.bytes(kind.configuration, offset - Place.specific, byteCount)
@@ -126,7 +126,7 @@ final class VirtioDevice {
 
     /// The common configuration as it reads now: section 4.1.4.3.
     private var common: [UInt8] {
-        var bytes = [UInt8](repeating: 0, count: 0x38)
+        var bytes = [UInt8](repeating: 0, count: Int(Place.commonBytes))
         func part(_ features: UInt64, _ select: UInt32) -> UInt64 {
             select < 2 ? features >> UInt64(select * 32) & 0xFFFF_FFFF : 0
         }
@@ -152,7 +152,7 @@ final class VirtioDevice {
     /// - Parameter offset: within the range.
     func write(_ offset: UInt64, byteCount: Int, _ value: UInt64) {
         switch offset {
-        case Place.common..<Place.common + 0x38: writeCommon(Int(offset - Place.common), byteCount, value)
+        case Place.common..<Place.common + Place.commonBytes: writeCommon(Int(offset - Place.common), byteCount, value)
         // What one queue has said may be what another one has waited for.
         case Place.notify..<Place.notify + UInt64(queues.count) * 4: processQueues()
         default: break

@@ -267,7 +267,7 @@ extension CaseGenerator {
     }
 
     static func little(_ value: UInt64, _ count: Int) -> [UInt8] {
-        (0..<count).map { UInt8(truncatingIfNeeded: value >> UInt64($0 * 8)) }
+        value.littleEndianBytes(count)
     }
 
     // MARK: - Immediates

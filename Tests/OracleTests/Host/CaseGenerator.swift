@@ -255,7 +255,7 @@ struct CaseGenerator {
     }
 
     mutating func patch(_ offset: Int, value: UInt64, bytes: Int) {
-        patch(offset, (0..<bytes).map { UInt8(truncatingIfNeeded: value >> UInt64($0 * 8)) })
+        patch(offset, value.littleEndianBytes(bytes))
     }
 
     /// An operand of two fields, which need not wrap at 64 KiB as one.

@@ -147,7 +147,7 @@ struct OracleFailure: Sendable {
             + " FSW=\(OracleComparison.hex(UInt64(before.statusWord)))"
             + " FTW=\(OracleComparison.hex(UInt64(before.tagByte)))"
             + (0..<2).map { " ST\($0)=" + OracleComparison.text(before.x87[$0]) }.joined()
-        let bytes = test.code.map { String(UInt16($0) + 0x100, radix: 16).dropFirst() }.joined(separator: " ")
+        let bytes = InstructionText.hex(test.code)
         let patches = test.patches.map { "\(OracleComparison.hex(UInt64($0.offset))): \($0.bytes)" }
             .joined(separator: "; ")
         return """

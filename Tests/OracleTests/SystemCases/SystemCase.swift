@@ -48,13 +48,11 @@ struct SystemCase: Sendable {
             guard let length = InstructionText.length(Array(rest), mode: mode.code) else { break }
             rest = rest.dropFirst(length)
         }
-        let bytes = code.map { String(UInt16($0) + 0x100, radix: 16).dropFirst() }.joined(separator: " ")
         let lines = changes.map { change in
-            var value: UInt64 = 0
-            for (index, byte) in change.bytes.prefix(8).enumerated() { value |= UInt64(byte) << UInt64(index * 8) }
-            return "  \(CasePage.name(of: change.offset & ~7)) [\(change.bytes.count)] = \(OracleComparison.hex(value))"
+            let value = OracleComparison.hex(change.bytes.prefix(8).littleEndian)
+            return "  \(CasePage.name(of: change.offset & ~7)) [\(change.bytes.count)] = \(value)"
         }
-        return (["\(kind), \(mode): \(instructions.joined(separator: "; "))  (\(bytes))"] + lines)
+        return (["\(kind), \(mode): \(instructions.joined(separator: "; "))  (\(InstructionText.hex(code)))"] + lines)
             .joined(separator: "\n")
     }
 }
@@ -63,9 +61,7 @@ struct SystemCase: Sendable {
 struct SystemResult: Sendable, Equatable {
     var bytes: [UInt8]
 
-    subscript(offset: Int) -> UInt64 {
-        (0..<8).reduce(0) { $0 | UInt64(bytes[offset + $1]) << UInt64($1 * 8) }
-    }
+    subscript(offset: Int) -> UInt64 { bytes[offset..<offset + 8].littleEndian }
 }
 
 /// What every case has unless it says otherwise.
@@ -80,7 +76,7 @@ struct SystemDefaults: Sendable {
     /// - Parameter driver: the image as it is loaded.
     init(driver: [UInt8]) {
         let place = DriverMemory.stubsAddress - DriverMemory.loadAddress
-        let address = (0..<4).reduce(UInt64(0)) { $0 | UInt64(driver[place + $1]) << UInt64($1 * 8) }
+        let address = driver[place..<place + 4].littleEndian
         stubs = address
         pages = Dictionary(uniqueKeysWithValues: SystemMode.all.map { ($0, Self.page($0, stubs: address)) })
     }
@@ -88,7 +84,7 @@ struct SystemDefaults: Sendable {
     private static func page(_ mode: SystemMode, stubs: UInt64) -> [UInt8] {
         var page = [UInt8](repeating: 0, count: CasePage.byteCount)
         func put(_ value: UInt64, at offset: Int, bytes: Int = 8) {
-            for index in 0..<bytes { page[offset + index] = UInt8(truncatingIfNeeded: value >> UInt64(index * 8)) }
+            page.replaceSubrange(offset..<offset + bytes, with: value.littleEndianBytes(bytes))
         }
         let base = mode.code == .bits16 ? CaseWindow.start : 0
         put(CaseWindow.code(user: mode.isUser) - base, at: CasePage.rip)

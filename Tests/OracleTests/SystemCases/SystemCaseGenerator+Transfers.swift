@@ -39,8 +39,7 @@ extension SystemCaseGenerator {
         if mode.code != .bits64, chance(3) {
             emitSize(size)
             emit(isCall ? 0x9A : 0xEA)
-            for index in 0..<size / 8 { emit(UInt8(truncatingIfNeeded: offset >> UInt64(index * 8))) }
-            emit(UInt8(truncatingIfNeeded: selector), UInt8(selector >> 8))
+            test.code += offset.littleEndianBytes(size / 8) + UInt64(selector).littleEndianBytes(2)
         } else {
             putOperand(offset, bytes: size / 8)
             putOperand(UInt64(selector), bytes: 2, offset: size / 8)

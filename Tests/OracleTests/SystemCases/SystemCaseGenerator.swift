@@ -72,8 +72,7 @@ struct SystemCaseGenerator {
     // MARK: - State
 
     mutating func put(_ value: UInt64, at offset: Int, bytes: Int = 8) {
-        let change = SystemCase.Change(
-            offset: offset, bytes: (0..<bytes).map { UInt8(truncatingIfNeeded: value >> UInt64($0 * 8)) })
+        let change = SystemCase.Change(offset: offset, bytes: value.littleEndianBytes(bytes))
         if let place = test.changes.firstIndex(where: { $0.offset == offset && $0.bytes.count == bytes }) {
             test.changes[place] = change
         } else {
@@ -83,8 +82,7 @@ struct SystemCaseGenerator {
 
     /// The value that the case has at an offset so far; nil where it is the usual one.
     func value(at offset: Int) -> UInt64? {
-        guard let change = test.changes.last(where: { $0.offset == offset }) else { return nil }
-        return change.bytes.enumerated().reduce(0) { $0 | UInt64($1.element) << UInt64($1.offset * 8) }
+        test.changes.last { $0.offset == offset }?.bytes.littleEndian
     }
 
     mutating func set(_ register: Int, _ value: UInt64) { put(value, at: CasePage.registers + register * 8) }

@@ -3,7 +3,7 @@
 /// Guest physical memory of the driver.
 enum DriverMemory {
     static let ramBytes = 16 << 20
-    static let loadAddress = 0x7C00
+    static let loadAddress = Int(SystemImage.loadAddress)
     /// Holds the address of the vectors' entries, ``stubBytes`` each.
     static let stubsAddress = 0x7C08
     static let stubBytes = 16

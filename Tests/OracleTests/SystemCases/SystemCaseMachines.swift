@@ -33,24 +33,15 @@ final class BackendCaseMachine {
     private let ram: MemoryObject
 
     init(_ backend: any Backend, driver: [UInt8]) throws {
-        machine = try backend.createMachine()
-        ram = try machine.hvaMap(byteCount: DriverMemory.ramBytes)
-        try machine.gpaMap(
-            ram, offset: 0, gpa: GPA(0), byteCount: ram.byteCount, protection: [.read, .write, .execute])
-        try machine.write(ram, at: DriverMemory.loadAddress, bytes: driver)
-        vcpu = try machine.createVCPU(id: 0)
-        var state = VCPUState.reset
-        state[.cs] = Segment(attributes: SegmentAttributes(rawValue: 0x93), limit: 0xFFFF)
-        state[.rip] = UInt64(DriverMemory.loadAddress)
-        vcpu.commPage.state = state
-        vcpu.setState(.all)
+        let loaded = try LoadedImage(driver, on: backend)
+        (machine, vcpu, ram) = (loaded.machine, loaded.vcpu, loaded.ram)
     }
 
     func run(_ pages: [[UInt8]]) throws -> [SystemResult] {
         for (index, page) in pages.enumerated() {
             try machine.write(ram, at: DriverMemory.cases + index * DriverMemory.pageBytes, bytes: page)
         }
-        try machine.write(ram, at: DriverMemory.command, bytes: [UInt8(pages.count & 0xFF), UInt8(pages.count >> 8)])
+        try machine.write(ram, at: DriverMemory.command, bytes: UInt64(pages.count).littleEndianBytes(2))
         var current = -1, idleRuns = 0
         while word(DriverMemory.command) != 0 {
             let result = try vcpu.run(budget: 100_000)
@@ -101,12 +92,11 @@ final class TCGCaseMachine {
         try Data(rom).write(to: romPath)
         ram = try SharedFile(path: ramPath.path, byteCount: DriverMemory.ramBytes)
         ram.write(driver, at: DriverMemory.loadAddress)
-        process = try ChildProcess([
-            TCGMachine.executable ?? "",
-            "-M", "microvm,pic=off,pit=off,rtc=off,isa-serial=off,memory-backend=ram", "-bios", romPath.path,
-            "-object", "memory-backend-file,id=ram,size=16M,share=on,mem-path=\(ramPath.path)", "-m", "16M",
-            "-nodefaults", "-no-reboot", "-accel", "tcg", "-cpu", "max,vendor=GenuineIntel", "-display", "none",
-        ])
+        process = try ChildProcess(
+            TCGMachine.command(rom: romPath.path, options: ",memory-backend=ram") + [
+                "-no-reboot", "-object",
+                "memory-backend-file,id=ram,size=\(DriverMemory.ramBytes),share=on,mem-path=\(ramPath.path)",
+            ])
     }
 
     deinit {

@@ -264,7 +264,6 @@ stubs:
 
 ; Vector, error code and the processor's frame are on the stack.
 ended:  mov     [SAVED], rax
-        xor     eax, eax
         mov     rax, dr7
         mov     [SAVED + 8], rax
         xor     eax, eax

@@ -43,18 +43,8 @@ enum ImageRunner {
     ///
     /// - Parameter budget: instructions of one run; small ones cut the image into many.
     static func run(_ image: SystemImage, on backend: any Backend, budget: UInt64 = 100_000) throws -> [StopPoint] {
-        let machine = try backend.createMachine()
-        let ram = try machine.hvaMap(byteCount: 16 << 20)
-        try machine.gpaMap(
-            ram, offset: 0, gpa: GPA(0), byteCount: ram.byteCount, protection: [.read, .write, .execute])
-        try machine.write(ram, at: Int(SystemImage.loadAddress), bytes: image.bytes)
-        let vcpu = try machine.createVCPU(id: 0)
-        var state = VCPUState.reset
-        state[.rdx] = 0
-        state[.cs] = Segment(attributes: SegmentAttributes(rawValue: 0x93), limit: 0xFFFF)
-        state[.rip] = SystemImage.loadAddress
-        vcpu.commPage.state = state
-        vcpu.setState(.all)
+        let loaded = try LoadedImage(image.bytes, on: backend)
+        let vcpu = loaded.vcpu, ram = loaded.ram
         var points: [StopPoint] = []
         while points.count < stopsMax {
             var result = try vcpu.run(budget: budget)
@@ -98,8 +88,6 @@ enum SystemLog {
         let bytes = ram.bytes(address..<address + 0x4000)
         let entries = stride(from: 0, to: bytes.count, by: 64).map { Array(bytes[$0..<$0 + 64]) }
         guard let last = entries.last(where: { $0.contains { $0 != 0 } }) else { return [] }
-        return stride(from: 0, to: 64, by: 8).map { place in
-            (0..<8).reduce(UInt64(0)) { $0 | UInt64(last[place + $1]) << UInt64($1 * 8) }
-        }
+        return stride(from: 0, to: 64, by: 8).map { last[$0..<$0 + 8].littleEndian }
     }
 }

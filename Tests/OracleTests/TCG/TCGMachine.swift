@@ -11,6 +11,16 @@ final class TCGMachine {
     static let executable: String? = ["/usr/bin/qemu-system-x86_64", "/usr/local/bin/qemu-system-x86_64"]
         .first { FileManager.default.isExecutableFile(atPath: $0) }
 
+    /// What starts QEMU with the processor that the images are held against, 16 MiB of RAM and no device.
+    ///
+    /// - Parameter options: of the machine, beyond what is switched off.
+    static func command(rom: String, options: String = "") -> [String] {
+        [
+            executable ?? "", "-M", "microvm,pic=off,pit=off,rtc=off,isa-serial=off" + options, "-bios", rom,
+            "-nodefaults", "-accel", "tcg", "-cpu", "max,vendor=GenuineIntel", "-m", "16M", "-display", "none",
+        ]
+    }
+
     private let process: ChildProcess
     private let folder: URL
     private let gdb: GDBClient
@@ -28,14 +38,11 @@ final class TCGMachine {
         // The machine insists on firmware; this one is never entered.
         try Data(count: 65536).write(to: romPath)
         let socketPath = folder.appendingPathComponent("gdb").path
-        let arguments = [
-            Self.executable ?? "",
-            "-M", "microvm,pic=off,pit=off,rtc=off,isa-serial=off", "-bios", romPath.path, "-nodefaults",
-            "-accel", "tcg", "-cpu", "max,vendor=GenuineIntel", "-m", "16M", "-S", "-display", "none",
-            "-gdb", "unix:\(socketPath),server,nowait",
-            "-device", "loader,file=\(imagePath.path),addr=0x\(String(address, radix: 16)),force-raw=on",
-        ]
-        process = try ChildProcess(arguments)
+        process = try ChildProcess(
+            Self.command(rom: romPath.path) + [
+                "-S", "-gdb", "unix:\(socketPath),server,nowait",
+                "-device", "loader,file=\(imagePath.path),addr=0x\(String(address, radix: 16)),force-raw=on",
+            ])
         var connected: GDBClient?
         for _ in 0..<200 where connected == nil {
             connected = try? GDBClient(path: socketPath)
@@ -87,9 +94,7 @@ final class TCGMachine {
         for register in layout {
             guard place + register.bytes <= bytes.count else { break }
             if register.bytes <= 8 {
-                values[register.name] = (0..<register.bytes).reduce(UInt64(0)) {
-                    $0 | UInt64(bytes[place + $1]) << UInt64($1 * 8)
-                }
+                values[register.name] = bytes[place..<place + register.bytes].littleEndian
             }
             place += register.bytes
         }
