@@ -43,22 +43,30 @@ extension PC {
         for offset in processors.indices {
             let index = (nextProcessor + offset) % processors.count
             let processor = processors[index]
-            if processor.waitsForStartUp { continue }
-            if processor.isHalted {
-                let wakes = processor.apic.hasNMI || (processor.interruptsAreOn && hasInterrupt(processor))
-                guard wakes else { continue }
-                processor.isHalted = false
-            }
+            guard canRun(processor) else { continue }
+            processor.isHalted = false
             nextProcessor = (index + 1) % processors.count
             return processor
         }
         return nil
     }
 
+    private func canRun(_ processor: Processor) -> Bool {
+        if processor.waitsForStartUp { return false }
+        return !processor.isHalted || processor.apic.hasNMI
+            || (processor.interruptsAreOn && hasInterrupt(processor))
+    }
+
+    /// Nobody waits for the turn of a VCPU while no other can run. It ends all the same, for who asks to cancel.
+    private static let instructionsAlone: UInt64 = 10_000_000
+
     private func runSlice(_ processor: Processor, limits: PCLimits) throws(PCError) {
         var used: UInt64 = 0
-        let length = nextSliceLength()
-        while used < length, !processor.isHalted, !processor.waitsForStartUp, ending == nil, !isReached(limits) {
+        let shared = nextSliceLength()
+        while !processor.isHalted, !processor.waitsForStartUp, ending == nil, !isReached(limits) {
+            let isAlone = !processors.contains { $0 !== processor && canRun($0) }
+            let length = isAlone ? max(shared, Self.instructionsAlone) : shared
+            guard used < length else { return }
             let result: RunResult
             let begin = machine.clock
             do {

@@ -15,7 +15,7 @@ public struct RecorderOptions: Sendable {
     public var level: RecordLevel
     /// Steps after which a keyframe is due at the next run entry, 1 or more; it bounds what a seek re-executes.
     public var keyframeEverySteps: UInt64
-    /// As ``keyframeEverySteps``, counted in retired instructions; nil: steps only.
+    /// As ``keyframeEverySteps``, counted in retired instructions; nil: steps only. Of a guest that seldom exits.
     public var keyframeEveryInstructions: UInt64?
     public var rawStoreCheck: RawStoreCheck
     /// Adds host time to the steps; two recordings of one run then differ.
@@ -26,9 +26,9 @@ public struct RecorderOptions: Sendable {
     public var parameters: [TraceHeader.Parameter]
 
     public init(
-        level: RecordLevel = .replay, keyframeEverySteps: UInt64 = 65_536, keyframeEveryInstructions: UInt64? = nil,
-        rawStoreCheck: RawStoreCheck = .atKeyframes, recordsTime: Bool = false, tool: String = "exit-tracer",
-        parameters: [TraceHeader.Parameter] = []
+        level: RecordLevel = .replay, keyframeEverySteps: UInt64 = 65_536,
+        keyframeEveryInstructions: UInt64? = 500_000_000, rawStoreCheck: RawStoreCheck = .atKeyframes,
+        recordsTime: Bool = false, tool: String = "exit-tracer", parameters: [TraceHeader.Parameter] = []
     ) {
         precondition(keyframeEverySteps > 0, "a keyframe at every step is the most there can be")
         self.level = level

@@ -101,7 +101,8 @@ struct Record: ParsableCommand {
     var cpu: String?
 
     @Option(
-        parsing: .unconditional, help: ArgumentHelp("Steps between keyframes.", valueName: "steps"),
+        parsing: .unconditional, help: ArgumentHelp(
+            "Steps between keyframes (default: 65536, or 500 million instructions).", valueName: "steps"),
         transform: UInt64.parse)
     var keyframeEvery: UInt64?
 
@@ -306,6 +307,7 @@ struct Record: ParsableCommand {
     private func makeRecorder(of subject: any Backend, _ flight: Flight?) throws -> Recorder {
         var options = RecorderOptions(level: level.level, recordsTime: time, tool: toolVersion)
         if let every = keyframeEvery ?? flight?.keyframeEvery { options.keyframeEverySteps = every }
+        if keyframeEvery != nil { options.keyframeEveryInstructions = nil }
         // No file names: two recordings of the same guest are the same bytes wherever its image lies.
         options.parameters = [
             .init(key: "cpus", value: "\(cpus)"), .init(key: "memory", value: "\(memory.bytes)"),
