@@ -92,6 +92,22 @@ public struct ReplayReport: Encodable, Sendable {
     /// As diff(1): 0 the same, 1 a difference.
     public var exitStatus: Int32 { isClean ? 0 : 1 }
 
+    /// The report of both, where `next` began where this one ended.
+    func followed(by next: ReplayReport) -> ReplayReport {
+        var both = self
+        both.endStep = next.endStep
+        both.totals.add(next.totals)
+        both.divergence = divergence ?? next.divergence
+        for reason in next.reasons { both.add(reason) }
+        for (index, use) in next.knownDifferences.enumerated() {
+            both.knownDifferences[index].stepCount += use.stepCount
+            both.knownDifferences[index].firstStep = both.knownDifferences[index].firstStep ?? use.firstStep
+        }
+        both.memoryEqualAtStep = next.memoryEqualAtStep ?? memoryEqualAtStep
+        both.rawStoreCount += next.rawStoreCount
+        return both
+    }
+
     mutating func count(_ verdict: StepVerdict, because text: String? = nil) {
         switch verdict {
         case .identical: totals.identical += 1
@@ -99,11 +115,29 @@ public struct ReplayReport: Encodable, Sendable {
         case .divergent: totals.divergent += 1
         case .unverifiable: totals.unverifiable += 1
         }
-        guard let text else { return }
-        if let index = reasons.firstIndex(where: { $0.verdict == verdict && $0.text == text }) {
-            reasons[index].stepCount += 1
+        if let text { add(Reason(verdict: verdict, text: text, stepCount: 1)) }
+    }
+
+    private mutating func add(_ reason: Reason) {
+        if let index = reasons.firstIndex(where: { $0.verdict == reason.verdict && $0.text == reason.text }) {
+            reasons[index].stepCount += reason.stepCount
         } else {
-            reasons.append(Reason(verdict: verdict, text: text, stepCount: 1))
+            reasons.append(reason)
         }
+    }
+}
+
+extension ReplayReport.Totals {
+    mutating func add(_ other: Self) {
+        identical += other.identical
+        explained += other.explained
+        divergent += other.divergent
+        unverifiable += other.unverifiable
+        notRun += other.notRun
+        instructions &+= other.instructions
+        keyframesEqual += other.keyframesEqual
+        keyframesDifferent += other.keyframesDifferent
+        pagesCompared += other.pagesCompared
+        timedBytes += other.timedBytes
     }
 }

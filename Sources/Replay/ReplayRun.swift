@@ -68,7 +68,12 @@ final class ReplayRun {
 
     /// - Returns: nil where the guest reads times that the trace does not hold, and more shadows beside the replay
     ///   could tell whether they explain a difference.
-    func run(progress: (ReplayProgress) -> Void) throws(ReplayError) -> ReplayReport? {
+    ///
+    /// - Parameter endKeyframe: steps before the keyframe with whose comparison the replay ends; nil: none.
+    /// - Parameter goesOn: called every few thousand steps, and at the end; false ends the replay.
+    func run(
+        endKeyframe: UInt64? = nil, goesOn: (ReplayProgress) -> Bool
+    ) throws(ReplayError) -> ReplayReport? {
         report.traceIsComplete = reader.isComplete
         let cursor: TraceCursor
         do { cursor = try reader.cursor(fromKeyframe: startKeyframe) } catch { throw .trace(error) }
@@ -91,7 +96,8 @@ final class ReplayRun {
             if let observer, report.divergence == nil, gap == nil, !isEnded {
                 try observer.didExecute(event, on: machine)
             }
-            if case .step = event, (position &- report.firstStep) % 4096 == 0 { progress(here) }
+            if case .step = event, (position &- report.firstStep) % 4096 == 0, !goesOn(here) { isEnded = true }
+            if case .keyframe = event, let endKeyframe, position >= endKeyframe { isEnded = true }
         }
         if !isEnded { try settleAll() }
         if lacksShadows { return nil }
@@ -101,7 +107,7 @@ final class ReplayRun {
             throw .noSuchStep(options.from)
         }
         report.endStep = position
-        progress(here)
+        _ = goesOn(here)
         return report
     }
 
@@ -116,29 +122,23 @@ final class ReplayRun {
             return
         }
         if let twin, !twin.isEnded { try twin.execute(event) }
+        if case .step = event, let to = options.to, position >= to {
+            isEnded = true
+            return
+        }
+        history.append(event, at: position)
         switch event {
         case .step(let step):
-            if let to = options.to, position >= to {
-                isEnded = true
-                return
-            }
-            history.append(event, at: position)
             try execute(step)
             position &+= 1
-        case .keyframe: break
-        case .loss(let loss):
-            history.append(event, at: position)
-            gap = "events lost: " + loss.reason
+        case .loss(let loss): gap = "events lost: " + loss.reason
         case .machine(let change):
-            history.append(event, at: position)
             if gap == nil { try machine.apply(change) }
         case .memoryWrite(let write):
-            history.append(event, at: position)
             if write.isRawStore { report.rawStoreCount += 1 }
             if gap == nil { try machine.apply(write) }
-        case .call: history.append(event, at: position)
         // What the replay's own guest does: the registers after the step and the pages at keyframes tell of it.
-        case .guestWrite: break
+        case .keyframe, .call, .guestWrite: break
         }
     }
 }
@@ -204,7 +204,7 @@ extension ReplayRun {
             instructionAtExit: code.instruction(at: step.state, step: position),
             instructionAtActualExit: isElsewhere ? code.instruction(at: state, step: position) : nil,
             instructionsBefore: finding.before, wrongInstruction: finding.wrongInstruction,
-            referenceAgreesWithReplay: finding.referenceAgrees, lastEvents: history.lines, memory: finding.memory ?? [],
+            referenceAgreesWithReplay: finding.referenceAgrees, lastEvents: lastEvents, memory: finding.memory ?? [],
             memoryWasCompared: finding.memory != nil, memoryEqualAtStep: report.memoryEqualAtStep)
     }
 
@@ -277,12 +277,30 @@ extension ReplayRun {
             kind: comparison.memory.isEmpty ? .privateState : .memory, step: position, vcpu: nil,
             fields: comparison.fields, injected: nil, instructionAtExit: nil, instructionAtActualExit: nil,
             instructionsBefore: finding.before, wrongInstruction: finding.wrongInstruction,
-            referenceAgreesWithReplay: finding.referenceAgrees, lastEvents: history.lines, memory: comparison.memory,
+            referenceAgreesWithReplay: finding.referenceAgrees, lastEvents: lastEvents, memory: comparison.memory,
             memoryWasCompared: true, memoryEqualAtStep: report.memoryEqualAtStep)
     }
 }
 
 // MARK: - History
+
+extension ReplayRun {
+    /// The last events of the trace, those before the keyframe where the replay began included. What cannot be read of
+    /// those must not hide a divergence.
+    private var lastEvents: [RecentEvent] {
+        guard let startKeyframe, !history.isFull,
+            let cursor = try? reader.cursor(fromKeyframe: startKeyframe == 0 ? nil : startKeyframe - 1)
+        else { return history.lines }
+        var before = EventHistory(capacity: options.historyCount)
+        var position = cursor.nextStepIndex
+        while let event = try? cursor.next() {
+            if case .keyframe(let keyframe) = event, keyframe.stepCount >= report.firstStep { break }
+            before.append(event, at: position)
+            position = cursor.nextStepIndex
+        }
+        return (before.lines + history.lines).suffix(options.historyCount)
+    }
+}
 
 /// The last events of a trace, kept without copying those before.
 struct EventHistory {
@@ -292,7 +310,14 @@ struct EventHistory {
 
     init(capacity: Int) { self.capacity = capacity }
 
+    var isFull: Bool { events.count == capacity }
+
     mutating func append(_ event: TraceEvent, at position: UInt64) {
+        switch event {
+        // What the guest did comes out by replaying; a keyframe is no event.
+        case .keyframe, .guestWrite: return
+        case .step, .loss, .machine, .memoryWrite, .call: break
+        }
         if events.count < capacity {
             events.append((position, event))
         } else {

@@ -10,10 +10,13 @@ public import TraceFile
 /// print(report.isClean ? "identical" : "different")
 /// ```
 public struct Replayer {
-    private let reader: TraceReader
-    private let backend: any Backend
-    private let reference: (any Backend)?
-    private let options: ReplayOptions
+    let reader: TraceReader
+    let backend: any Backend
+    let reference: (any Backend)?
+    let options: ReplayOptions
+    /// The backend, where several threads may use it, and how many.
+    private var sharedBackend: (any Backend & Sendable)?
+    private(set) var jobs = 1
 
     /// - Parameters:
     ///   - backend: executes the trace. One machine is made on it, and more to find a divergence's cause.
@@ -28,12 +31,34 @@ public struct Replayer {
         self.options = options
     }
 
+    /// A replayer that replays up to `jobs` parts of a long trace at the same time, each from a keyframe of the trace.
+    /// It finds what a replay in one pass finds.
+    ///
+    /// - Parameters:
+    ///   - backend: each thread makes a machine on it, with memory of its own.
+    ///   - jobs: threads at most; not more than processors are of use.
+    public init(
+        _ reader: TraceReader, on backend: any Backend & Sendable, jobs: Int, reference: (any Backend)? = nil,
+        options: ReplayOptions = ReplayOptions()
+    ) {
+        self.init(reader, on: backend, reference: reference, options: options)
+        sharedBackend = backend
+        self.jobs = jobs
+    }
+
     /// Replays from the keyframe at or before ``ReplayOptions/from``.
     ///
     /// - Parameter progress: called every few thousand steps, and at the end.
     /// - Throws: ``ReplayError`` where the trace cannot be replayed here at all. A difference is a result.
     public func run(progress: (ReplayProgress) -> Void = { _ in }) throws(ReplayError) -> ReplayReport {
         try checkHeader()
+        // A trace of a hypervisor has times that are known only from what came before.
+        if let sharedBackend, jobs > 1, reader.isComplete, !reader.header.isOfHypervisor,
+            reader.header.capability.countsInstructions, backend.capability.countsInstructions
+        {
+            let segments = ReplaySegment.divide(reader.keyframes, for: options, jobs: jobs)
+            if segments.count > 1 { return try run(segments, on: sharedBackend, progress: progress) }
+        }
         return try run(observer: nil, progress: progress)
     }
 
@@ -45,7 +70,11 @@ public struct Replayer {
             let run = try ReplayRun(
                 reader, backend: backend, reference: reference, options: options, observer: observer,
                 shadowCount: shadowCount)
-            if let report = try run.run(progress: progress) { return report }
+            let report = try run.run { here in
+                progress(here)
+                return true
+            }
+            if let report { return report }
         }
         throw .noSteps
     }

@@ -4,7 +4,7 @@ public import NVMM
 
 /// A hypervisor without hardware. Everything a guest observes follows from its initial state, what the client does, and
 /// the number of instructions executed: Docs/determinism.md.
-public final class SoftBackend: Backend {
+public final class SoftBackend: Backend, Sendable {
     public let name = "soft"
     public let capability = Capability(countsInstructions: true)
     public var processorModel: String { model.name }

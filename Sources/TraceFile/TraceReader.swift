@@ -30,8 +30,9 @@ public final class TraceReader {
     /// Bits of the preamble: Docs/trace-format.md, "Quirks".
     public let quirks: UInt64
 
+    /// As it was opened.
+    public let path: String
     let source: TraceSource
-    let path: String
     let startBytes: UInt64
     let decompressor = Decompressor()
     private var entriesLoaded: [IndexEntry]?

@@ -99,7 +99,7 @@ struct CorpusReplay: ParsableCommand {
             return
         }
         var options = CorpusRunOptions()
-        options.jobs = jobs ?? max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
+        options.jobs = jobs ?? processorCount
         options.timeout = Double(timeout)
         options.backend = againstClient ? "client" : backend.rawValue
         options.build = try buildText()
@@ -193,7 +193,8 @@ struct CorpusReplay: ParsableCommand {
     private func replayCommand(_ trace: FilePath) -> [String] {
         var line = [programPath(), "replay", "--json"]
         if againstClient { return line + ["--against-client", trace.string, "--"] + command }
-        line += ["--backend", backend.rawValue]
+        // The traces are what is replayed at the same time.
+        line += ["--backend", backend.rawValue, "--jobs", "1"]
         if let known { line += ["--known", known] }
         if let fault { line += ["--fault", fault.description] }
         return line + [trace.string]
@@ -242,6 +243,9 @@ struct ShardArgument: OptionValue {
         self.count = count
     }
 }
+
+/// Processors that threads and children can run on.
+var processorCount: Int { max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))) }
 
 /// The file of this program, to run it again.
 func programPath() -> String {

@@ -4,6 +4,7 @@ import Analysis
 import ArgumentParser
 import Glibc
 import Replay
+import SoftBackend
 import TraceFile
 
 struct ReplayTrace: ParsableCommand {
@@ -47,6 +48,13 @@ struct ReplayTrace: ParsableCommand {
         completion: .file(extensions: ["toml"]))
     var known: String?
 
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp(
+            "Parts of a long trace that are replayed at the same time (default: one for each processor).",
+            valueName: "n"), transform: Int.parse)
+    var jobs: Int?
+
     @Flag(help: "One JSON document.")
     var json = false
 
@@ -63,9 +71,10 @@ struct ReplayTrace: ParsableCommand {
         guard againstClient == !command.isEmpty else {
             throw ValidationError("--against-client and a command go together: --against-client TRACE -- COMMAND")
         }
-        if againstClient, from != nil || to != nil || resync || known != nil || fault != nil {
-            throw ValidationError("--from, --to, --resync and --known do not go with --against-client")
+        if againstClient, from != nil || to != nil || resync || known != nil || jobs != nil || fault != nil {
+            throw ValidationError("--from, --to, --resync, --known and --jobs do not go with --against-client")
         }
+        if let jobs, jobs < 1 { throw ValidationError("--jobs is 1 or more") }
         if let from, let to, to < from { throw ValidationError("--to lies before --from") }
     }
 
@@ -87,7 +96,15 @@ struct ReplayTrace: ParsableCommand {
             var progress = Progress()
             defer { progress.end() }
             let total = reader.totals.stepCount
-            return try Replayer(reader, on: subject, reference: reference, options: options).run { done in
+            let replayer: Replayer
+            // A deliberate error begins at a run of one machine that executes them all.
+            if fault == nil, let shared = subject as? SoftBackend {
+                replayer = Replayer(
+                    reader, on: shared, jobs: jobs ?? processorCount, reference: reference, options: options)
+            } else {
+                replayer = Replayer(reader, on: subject, reference: reference, options: options)
+            }
+            return try replayer.run { done in
                 progress.update { seconds in
                     "replaying: step \(grouped(done.step)) of \(grouped(total)),"
                         + " \(grouped(Int(Double(done.stepsDone) / seconds))) steps/s"
