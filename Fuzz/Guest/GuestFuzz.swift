@@ -18,7 +18,7 @@ private struct FuzzedMachine {
     let beginning: any MachineSnapshot
 
     init(_ translation: CodeTranslation) throws {
-        let backend = SoftBackend(model: .baseV5, translation: translation)
+        let backend = SoftBackend(model: .baseV6, translation: translation)
         guard let machine = try backend.createMachine() as? any SnapshottingMachine else {
             fatalError("the soft backend takes snapshots")
         }
@@ -112,13 +112,13 @@ private struct FuzzedMachine {
             state[.cs] = Segment(
                 selector: 8 | level, attributes: SegmentAttributes(rawValue: 0xC9B | rights), limit: .max)
             state[.cr0] = 0x11
-            state[.cr4] = 0x600
+            state[.cr4] = 0x4_0600
         default:
             state[.cs] = Segment(
                 selector: 8 | level, attributes: SegmentAttributes(rawValue: 0xA9B | rights), limit: .max)
             state[.cr0] = 0x8000_0011
             state[.cr3] = 0x30_0000
-            state[.cr4] = 0x620
+            state[.cr4] = 0x4_0620
             state[.efer] = 0xD01
         }
         return state

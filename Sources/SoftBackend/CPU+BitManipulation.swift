@@ -19,7 +19,7 @@ extension CPU {
     }
 
     /// SDM vol. 2, 2.3: VEX prefixes are not recognised in real-address and virtual-8086 mode.
-    private func requireVEX() throws(Interruption) {
+    func requireVEX() throws(Interruption) {
         if hasRealSegments { throw .invalidOpcode }
     }
 

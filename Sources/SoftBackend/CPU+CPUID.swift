@@ -12,6 +12,10 @@ extension CPU {
             let osxsave: UInt32 = 1 << 27
             result.ecx = result.ecx & ~osxsave | (cr4 & CR4.osxsave != 0 ? osxsave : 0)
         }
+        // Bytes of the components that XCR0 has switched on: SDM vol. 2, CPUID, leaf 0DH.
+        if leaf == 0xD, read(1, as: UInt32.self) == 0, model.stateComponents & StateComponent.avx != 0 {
+            result.ebx = UInt32(ExtendedArea.byteCount(of: xcr0))
+        }
         let rule = cpuidRules[leaf]
         if case .mask(let set, let delete) = rule { result = result.masked(set: set, delete: delete) }
         write(0, result.eax)

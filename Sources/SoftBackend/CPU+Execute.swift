@@ -206,6 +206,7 @@ extension CPU {
         case .bound: try bound(i)
 
         case .vector: try vector(i)
+        case .avx: try avx(i)
         case .mmx: try mmx(i)
         case .movbe: try movbe(i)
         case .popcnt, .lzcnt, .tzcnt: try countBits(i)

@@ -35,7 +35,7 @@ extension CPU {
             cr3 = state[.cr3]
             cr4 = state[.cr4] & model.cr4Mask
             cr8 = state[.cr8] & 0xF
-            xcr0 = state[.xcr0] & 0x3 | 1
+            xcr0 = state[.xcr0] & model.stateComponents | 1
             if translationBits != 0 { flushTLB() }
         }
         if flags.contains(.drs) {
@@ -217,6 +217,13 @@ extension CPU {
             writer.append(UInt64(mnemonic))
             writer.append(count)
         }
+        // NVMM has no state for it.
+        if model.stateComponents & StateComponent.avx != 0 {
+            for index in 0..<16 {
+                writer.append(ymmHigh[index].low)
+                writer.append(ymmHigh[index].high)
+            }
+        }
         return writer.bytes
     }
 
@@ -253,7 +260,15 @@ extension CPU {
             guard let mnemonic = reader.next(), let count = reader.next() else { return false }
             counts[UInt16(truncatingIfNeeded: mnemonic)] = count
         }
+        var upper: [UInt64] = []
+        if model.stateComponents & StateComponent.avx != 0 {
+            for _ in 0..<32 {
+                guard let word = reader.next() else { return false }
+                upper.append(word)
+            }
+        }
         guard reader.isAtEnd else { return false }
+        for index in upper.indices { ymmHigh[index / 2].words[index & 1] = upper[index] }
         install(.all, from: state, clock: clock)
         flushTLB()
         nmiBlocked = words[0] != 0

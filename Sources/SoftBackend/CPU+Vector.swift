@@ -10,6 +10,11 @@ extension CPU {
             return try store(i.segment, effectiveAddress(i), read(i.register0, width: i.width), width: i.width)
         }
         try checkFXSR(needsOSFXSR: true)
+        try operateOnVectors(i)
+    }
+
+    /// The operation alone, where it is allowed.
+    @inline(__always) mutating func operateOnVectors(_ i: borrowing DecodedInstruction) throws(Interruption) {
         switch i.vector {
         case .none: throw .invalidOpcode
         case .movaps, .movups, .movss, .movsd, .movq, .movdToVector, .movdFromVector, .movnti, .movlps, .movhps,

@@ -91,10 +91,7 @@ extension CPU {
         let value: UInt32 =
             i.flags.contains(.memory)
             ? try loadOperand(i) : xmm[Int(i.register1 & 15)].doubles[Int(i.immediate >> 6 & 3)]
-        var lanes = xmm[Int(i.register0 & 15)].doubles
-        lanes[Int(i.immediate >> 4 & 3)] = value
-        for lane in 0..<4 where i.immediate >> UInt64(lane) & 1 != 0 { lanes[lane] = 0 }
-        xmm[Int(i.register0 & 15)] = Vector128(lanes)
+        xmm[Int(i.register0 & 15)] = xmm[Int(i.register0 & 15)].inserting(value, by: i.immediate)
     }
 
     /// To memory as wide as the lane; in a register the rest is zero.
@@ -149,7 +146,12 @@ extension CPU {
                     result.doubles[lane] = environment.sum(
                         a[lane], b[lane], negating: lane & 1 == 0, SingleFormat.self)
                 }
-            case .dpps: result.doubles = try dotProduct(a, b, i.immediate, &environment)
+            case .dpps:
+                result =
+                    try dotProducts(
+                        Vector256(low: Vector128(a)), Vector256(low: Vector128(b)), laneCount: 1, i.immediate,
+                        &environment
+                    ).low
             case .roundps:
                 for lane in 0..<4 {
                     result.doubles[lane] = environment.rounded(b[lane], i.immediate, SingleFormat.self)
@@ -187,26 +189,29 @@ extension CPU {
 
     /// DPPS and DPPD: the exceptions of the products are told before there are sums. Which of two NaNs is kept depends
     /// on the sums' order: on processors of Intel each lane has its own, on those of AMD all have the same.
-    private mutating func dotProduct(
-        _ a: SIMD4<UInt32>, _ b: SIMD4<UInt32>, _ immediate: UInt64, _ environment: inout FloatEnvironment
-    ) throws(Interruption) -> SIMD4<UInt32> {
-        var products = SIMD4<UInt32>()
-        for lane in 0..<4 where immediate >> UInt64(4 + lane) & 1 != 0 {
-            products[lane] = environment.product(a[lane], b[lane], SingleFormat.self)
+    mutating func dotProducts(
+        _ a: Vector256, _ b: Vector256, laneCount: Int, _ immediate: UInt64, _ environment: inout FloatEnvironment
+    ) throws(Interruption) -> Vector256 {
+        let elements = 0..<laneCount * 4
+        var products = Vector256(low: Vector128(low: 0))
+        for index in elements where immediate >> UInt64(4 + index & 3) & 1 != 0 {
+            products[double: index] = environment.product(a[double: index], b[double: index], SingleFormat.self)
         }
         try finish(environment)
-        var sums = SIMD4<UInt32>()
-        for lane in 0..<4 {
-            let first = model.isIntel ? lane ^ 1 : lane & ~1
-            sums[lane] = environment.sum(products[first], products[first ^ 1], negating: false, SingleFormat.self)
+        var sums = products
+        for index in elements {
+            let first = model.isIntel ? index ^ 1 : index & ~1
+            sums[double: index] = environment.sum(
+                products[double: first], products[double: first ^ 1], negating: false, SingleFormat.self)
         }
         try finish(environment)
-        var result = SIMD4<UInt32>()
-        for lane in 0..<4 {
-            let first = model.isIntel ? lane : lane & ~2
-            let sum = environment.sum(sums[first], sums[first ^ 2], negating: false, SingleFormat.self)
-            if immediate >> UInt64(lane) & 1 != 0 { result[lane] = sum }
+        var result = Vector256(low: Vector128(low: 0))
+        for index in elements {
+            let first = model.isIntel ? index : index & ~2
+            let sum = environment.sum(sums[double: first], sums[double: first ^ 2], negating: false, SingleFormat.self)
+            if immediate >> UInt64(index & 3) & 1 != 0 { result[double: index] = sum }
         }
+        try finish(environment)
         return result
     }
 

@@ -63,7 +63,7 @@ extension CPU {
     private mutating func compareLanes(
         _ i: borrowing DecodedInstruction, _ environment: inout FloatEnvironment
     ) throws(Interruption) {
-        let predicate = UInt8(truncatingIfNeeded: i.immediate & 7)
+        let predicate = UInt8(truncatingIfNeeded: i.immediate & (i.operation == .avx ? 0x1F : 7))
         let first = Int(i.register0 & 15)
         var result = xmm[first]
         switch i.vector {
@@ -237,18 +237,22 @@ extension FloatEnvironment {
         }
     }
 
-    /// The predicates of CMPPS: SDM vol. 2, CMPPS, table 3-1.
+    /// The predicates of CMPPS and VCMPPS: SDM vol. 2, CMPPS, table 3-1.
     fileprivate mutating func holds<F: FloatFormat>(
         _ predicate: UInt8, _ a: F.Bits, _ b: F.Bits, _ format: F.Type
     ) -> Bool {
-        let quietIsInvalid = predicate & 3 == 1 || predicate & 3 == 2
+        let quietIsInvalid = (predicate & 3 == 1 || predicate & 3 == 2) != (predicate & 0x10 != 0)
         let order = order(a, b, quietIsInvalid: quietIsInvalid, F.self)
         let isTrue =
-            switch predicate & 3 {
+            switch predicate & 0xB {
             case 0: order == .equal
             case 1: order == .less
             case 2: order == .less || order == .equal
-            default: order == .unordered
+            case 3: order == .unordered
+            case 8: order == .equal || order == .unordered
+            case 9: order == .less || order == .unordered
+            case 0xA: order != .greater
+            default: false
             }
         return isTrue != (predicate & 4 != 0)
     }

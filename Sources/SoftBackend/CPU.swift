@@ -51,6 +51,10 @@ struct CPU: ~Copyable {
     /// In the order of their own numbers, whatever TOP is.
     let x87 = RegisterArray<8, Vector128>(repeating: Vector128(low: 0))
     let xmm = RegisterArray<16, Vector128>(repeating: Vector128(low: 0))
+    /// Bits 128 to 255 of YMM0 to YMM15.
+    let ymmHigh = RegisterArray<16, Vector128>(repeating: Vector128(low: 0))
+    /// What ``avx(_:)`` makes of its instruction for the operation on one lane.
+    let laneInstruction = RegisterArray<1, InstructionRecord>(repeating: InstructionRecord(.invalid))
     /// PDPTEs as MOV to CR3 loaded them: SDM vol. 3, section 4.4.1.
     var pdptes = InlineArray<4, UInt64>(repeating: 0)
 

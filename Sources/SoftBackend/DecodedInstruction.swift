@@ -30,6 +30,8 @@ struct InstructionFlags: OptionSet, BitwiseCopyable {
     static let rex = InstructionFlags(rawValue: 1 << 7)
     /// REX.W, where it widens a register that no operand shows.
     static let rexW = InstructionFlags(rawValue: 1 << 8)
+    /// An operand has 256 bits.
+    static let wide = InstructionFlags(rawValue: 1 << 9)
 }
 
 /// Register numbers: 0 to 15 as the processor encodes them.
@@ -78,14 +80,16 @@ struct InstructionRecord: BitwiseCopyable {
     /// Immediate, extended to 64 bits as the instruction wants it; a branch's displacement; a far pointer's offset.
     var immediate: UInt64 = 0
     /// Second immediate: ENTER's level, a far pointer's selector, the 8-bit count of SHLD with memory; of x87, the
-    /// opcode as its environment keeps it.
+    /// opcode as its environment keeps it; of VBLENDVPS and its like with four registers, the fourth.
     var immediate1: UInt16 = 0
     /// Of ``Operation/vector``.
     var vector = VectorOperation.none
     /// Of ``Operation/x87``.
     var x87 = X87Instruction()
+    /// Bytes of the memory operand, where VEX encodes a vector operation.
+    var memoryBytes: UInt8 = 0
     /// Makes 64 bytes of the record: a cache line.
-    private var padding: UInt32 = 0
+    private var padding: (UInt8, UInt16) = (0, 0)
 
     init(_ operation: Operation) { self.operation = operation }
 }
@@ -122,6 +126,9 @@ struct InstructionRecord: BitwiseCopyable {
     @inline(__always) var vector: VectorOperation { unsafe record.pointee.vector }
     @inline(__always) var x87: X87Instruction { unsafe record.pointee.x87 }
     @inline(__always) var immediate1: UInt16 { unsafe record.pointee.immediate1 }
+    @inline(__always) var memoryBytes: UInt8 { unsafe record.pointee.memoryBytes }
+    /// For who changes some of it.
+    @inline(__always) var copy: InstructionRecord { unsafe record.pointee }
 
     /// Asked after every block, hence not through OptionSet's generic code.
     @inline(__always) var writesRIP: Bool { flags.rawValue & InstructionFlags.writesRIP.rawValue != 0 }
@@ -219,4 +226,7 @@ enum Operation: UInt16 {
 
     // CPU+XSAVE.swift
     case xsave, xrstor, xgetbv, xsetbv
+
+    // CPU+AVX.swift
+    case avx
 }

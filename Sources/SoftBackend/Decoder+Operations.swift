@@ -138,6 +138,7 @@ extension Decoder {
         selectByCondition(instruction, &i, operandWidth: operandWidth)
         if i.operation == .invalid { selectExtension(instruction, &i) }
         if i.operation == .invalid { selectVector(instruction, &i) }
+        if i.operation == .invalid { selectAVX(instruction, &i) }
         if i.operation == .invalid { selectX87(instruction, &i) }
         if i.operation == .invalid { i.flags.insert(.endsBlock) }
         // A repeated instruction counts its iterations, so it stands last.

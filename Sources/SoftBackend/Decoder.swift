@@ -48,6 +48,8 @@ struct Decoder {
         var modRM: UInt8
         var hasREXW: Bool
         var isLegacy: Bool
+        var isVEX: Bool
+        var isaSet: ZydisISASet
         var isFarBranch: Bool
         var length: UInt16
         /// log2 of the bytes of operands and addresses.
@@ -63,9 +65,13 @@ struct Decoder {
             mnemonic = unsafe instruction.mnemonic
             opcodeMap = unsafe instruction.opcode_map
             opcode = unsafe instruction.opcode
-            hasREXW = unsafe instruction.raw.rex.W != 0
+            isVEX = unsafe instruction.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX
+            // A prefix of VEX has REX's bits inside, which 64-bit mode alone knows.
+            let is64Bit = unsafe instruction.machine_mode == ZYDIS_MACHINE_MODE_LONG_64
+            hasREXW = unsafe (isVEX ? instruction.raw.vex.W : instruction.raw.rex.W) != 0 && is64Bit
             modRM = unsafe instruction.raw.modrm.mod << 6 | instruction.raw.modrm.reg << 3 | instruction.raw.modrm.rm
             isLegacy = unsafe instruction.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY
+            isaSet = unsafe instruction.meta.isa_set
             isFarBranch = unsafe instruction.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR
             length = unsafe UInt16(instruction.length)
             operandWidth = unsafe Decoder.log2(UInt8(truncatingIfNeeded: instruction.operand_width / 8))
@@ -114,6 +120,7 @@ struct Decoder {
     }
 
     private static let xmmRegisters = ZYDIS_REGISTER_XMM0.rawValue...ZYDIS_REGISTER_XMM15.rawValue
+    private static let ymmRegisters = ZYDIS_REGISTER_YMM0.rawValue...ZYDIS_REGISTER_YMM15.rawValue
     private static let mmxRegisters = ZYDIS_REGISTER_MM0.rawValue...ZYDIS_REGISTER_MM7.rawValue
 
     private static func outcome(_ status: ZyanStatus) -> Outcome {
@@ -165,10 +172,13 @@ struct Decoder {
                 if registers == 0 { result.register0 = number }
                 if registers == 1 { result.register1 = number }
                 if registers == 2 { result.register2 = number }
+                if registers == 3 { result.immediate1 = UInt16(number) }
+                if Self.ymmRegisters.contains(operand.reg.value.rawValue) { result.flags.insert(.wide) }
                 registers += 1
             case ZYDIS_OPERAND_TYPE_MEMORY:
                 note(.memory, at: index)
                 setMemory(operand, &result)
+                if instruction.isVEX { setVectorMemory(operand, &result) }
             case ZYDIS_OPERAND_TYPE_IMMEDIATE:
                 note(.immediate, at: index)
                 let value = unsafe operand.imm.value.u
@@ -192,7 +202,7 @@ struct Decoder {
         }
         let hidesMemory =
             first == nil || instruction.mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU
-            || instruction.mnemonic == ZYDIS_MNEMONIC_MASKMOVQ
+            || instruction.mnemonic == ZYDIS_MNEMONIC_VMASKMOVDQU || instruction.mnemonic == ZYDIS_MNEMONIC_MASKMOVQ
         if hidesMemory { setHiddenSegment(operands, &result) }
         switch (first, second) {
         case (nil, _): result.form = .none
@@ -244,6 +254,11 @@ struct Decoder {
         result.displacement &+= UInt64(bitPattern: memory.disp.value)
     }
 
+    private func setVectorMemory(_ operand: ZydisDecodedOperand, _ result: inout InstructionRecord) {
+        result.memoryBytes = UInt8(truncatingIfNeeded: operand.size / 8)
+        if operand.size == 256 || Self.ymmRegisters.contains(operand.mem.index.rawValue) { result.flags.insert(.wide) }
+    }
+
     /// The segment register's number in NVMM's order.
     private static func number(ofSegment register: ZydisRegister) -> UInt8 {
         switch register {
@@ -270,6 +285,7 @@ struct Decoder {
         case ZYDIS_REGISTER_EAX.rawValue...ZYDIS_REGISTER_R15D.rawValue: return distance(from: ZYDIS_REGISTER_EAX)
         case ZYDIS_REGISTER_RAX.rawValue...ZYDIS_REGISTER_R15.rawValue: return distance(from: ZYDIS_REGISTER_RAX)
         case xmmRegisters: return distance(from: ZYDIS_REGISTER_XMM0)
+        case ymmRegisters: return distance(from: ZYDIS_REGISTER_YMM0)
         case mmxRegisters: return distance(from: ZYDIS_REGISTER_MM0)
         case ZYDIS_REGISTER_ES.rawValue...ZYDIS_REGISTER_GS.rawValue: return distance(from: ZYDIS_REGISTER_ES)
         case ZYDIS_REGISTER_CR0.rawValue...ZYDIS_REGISTER_CR15.rawValue: return distance(from: ZYDIS_REGISTER_CR0)

@@ -26,6 +26,8 @@ struct InstructionExtensions: OptionSet {
     static let sha = Self(rawValue: 1 << 17)
     static let invpcid = Self(rawValue: 1 << 18)
     static let xsave = Self(rawValue: 1 << 19)
+    static let avx = Self(rawValue: 1 << 20)
+    static let avx2 = Self(rawValue: 1 << 21)
 
     /// What a table offers: a bit in leaf 1's or leaf 0x8000_0001's ECX, leaf 1's EDX, or leaf 7's EBX.
     init(offeredBy table: [CPUIDEntry]) {
@@ -42,11 +44,13 @@ struct InstructionExtensions: OptionSet {
         if bit(1, \.ecx, 20) { offered.insert(.sse42) }
         if bit(1, \.ecx, 26) { offered.insert(.xsave) }
         if bit(1, \.ecx, 25) { offered.insert(.aes) }
+        if bit(1, \.ecx, 28) { offered.insert(.avx) }
         if bit(1, \.ecx, 22) { offered.insert(.movbe) }
         if bit(1, \.ecx, 23) { offered.insert(.popcnt) }
         if bit(0x8000_0001, \.ecx, 5) { offered.insert(.lzcnt) }
         if bit(7, \.ebx, 3) { offered.insert(.bmi1) }
         if bit(7, \.ebx, 8) { offered.insert(.bmi2) }
+        if bit(7, \.ebx, 5) { offered.insert(.avx2) }
         if bit(7, \.ebx, 19) { offered.insert(.adx) }
         if bit(1, \.edx, 23) { offered.insert(.mmx) }
         if bit(1, \.edx, 25) { offered.insert(.sse) }

@@ -13,6 +13,8 @@ public final class ProcessorModel: Sendable {
     /// Whether CPUID names Intel: where SDM leaves room and Intel's processors agree with each other, that is done.
     /// Each such place says so; all else, and every other vendor, does what AMD's processors do.
     let isIntel: Bool
+    /// Bits of XCR0 that a guest may set.
+    let stateComponents: UInt64
     /// Bits of CR4 that a guest may set.
     let cr4Mask: UInt64
     private let decoders: [Decoder]
@@ -24,6 +26,7 @@ public final class ProcessorModel: Sendable {
         self.setsAuxiliaryByShifts = setsAuxiliaryByShifts
         isIntel = Self.vendor(of: table, is: "GenuineIntel")
         let extensions = InstructionExtensions(offeredBy: table)
+        stateComponents = extensions.contains(.avx) ? StateComponent.legacy | StateComponent.avx : StateComponent.legacy
         cr4Mask =
             CR4.tsd | CR4.de | CR4.pse | CR4.pae | CR4.mce | CR4.pge | CR4.osfxsr | CR4.osxmmexcpt | CR4.smep | CR4.smap
             | (extensions.contains(.fsgsbase) ? CR4.fsgsbase : 0) | (extensions.contains(.xsave) ? CR4.osxsave : 0)
@@ -33,7 +36,7 @@ public final class ProcessorModel: Sendable {
     func decoder(codeWidth: UInt8) -> Decoder { decoders[Int(max(codeWidth, 1) & 3) - 1] }
 
     /// All models, the default first.
-    public static let all: [ProcessorModel] = [base, baseV2, baseV3, baseV4, baseV5]
+    public static let all: [ProcessorModel] = [base, baseV2, baseV3, baseV4, baseV5, baseV6]
 
     /// The base model behind another processor's CPUID: what a recording's guest was told. Offers there that the
     /// interpreter does not execute raise #UD.
@@ -123,6 +126,36 @@ extension ProcessorModel {
         default: break
         }
         return entry
+    }
+}
+
+extension ProcessorModel {
+    /// `base-v5` with AVX and AVX2. NVMM has no state for the upper halves of their registers: its clients neither see
+    /// nor set them, and a trace has them in keyframes alone.
+    public static let baseV6 = ProcessorModel(name: "base-v6", table: baseV6Table, offers1GiBPages: true)
+
+    private static let baseV6Table = baseV5Table.flatMap { entry in
+        var entry = entry
+        switch entry.leaf {
+        case 1: entry.registers.ecx |= 1 << 28  // AVX
+        case 7: entry.registers.ebx |= 1 << 5  // AVX2
+        case 0xD:
+            let all = StateComponent.legacy | StateComponent.avx
+            let bytes = UInt32(ExtendedArea.byteCount(of: all))
+            entry.registers = CPUIDRegisters(
+                eax: UInt32(all), ebx: UInt32(ExtendedArea.byteCount(of: StateComponent.legacy)), ecx: bytes)
+            return [
+                entry,
+                CPUIDEntry(
+                    leaf: 0xD, subleaf: 2,
+                    registers: CPUIDRegisters(
+                        eax: bytes - UInt32(ExtendedArea.avx), ebx: UInt32(ExtendedArea.avx))),
+            ]
+        case 0x8000_0002...0x8000_0004:
+            entry.registers = brand("exit-tracer base-v6 at 1 GHz", part: Int(entry.leaf - 0x8000_0002))
+        default: break
+        }
+        return [entry]
     }
 }
 

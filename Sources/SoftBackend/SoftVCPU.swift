@@ -106,6 +106,12 @@ final class SoftVCPU: VCPU {
         set { cpu.timestampDistortion = newValue }
     }
 
+    /// Bits 128 to 255 of a YMM register, for which NVMM has no state.
+    subscript(upperHalf register: Int) -> Vector128 {
+        get { cpu.ymmHigh[register] }
+        set { cpu.ymmHigh[register] = newValue }
+    }
+
     // MARK: Whole state
 
     func saveState() -> VCPUState {

@@ -159,4 +159,12 @@ extension Vector128 {
         for index in 0..<16 where bits >> UInt64(index / laneBytes) & 1 != 0 { result[index] = b.bytes[index] }
         return Self(result)
     }
+
+    /// INSERTPS: bits 4 and 5 say where, bits 0 to 3 which lanes are zero then.
+    func inserting(_ value: UInt32, by immediate: UInt64) -> Self {
+        var lanes = doubles
+        lanes[Int(immediate >> 4 & 3)] = value
+        for lane in 0..<4 where immediate >> UInt64(lane) & 1 != 0 { lanes[lane] = 0 }
+        return Self(lanes)
+    }
 }

@@ -72,6 +72,18 @@ enum VectorOperation: UInt16 {
     case cmpps, cmppd, cmpss, cmpsd, comiss, comisd, ucomiss, ucomisd
     case cvtdq2ps, cvtps2dq, cvttps2dq, cvtdq2pd, cvtpd2dq, cvttpd2dq, cvtps2pd, cvtpd2ps
     case cvtss2sd, cvtsd2ss, cvtsi2ss, cvtsi2sd, cvtss2si, cvttss2si, cvtsd2si, cvttsd2si
+
+    // With VEX alone: CPU+AVX.swift
+    case vldmxcsr, vstmxcsr, vzeroall, vzeroupper, vtestps, vtestpd
+    // CPU+AVXPermute.swift
+    case vbroadcast  // (VBROADCASTSS VBROADCASTF128 VPBROADCASTB and their like)
+    case vinsert128, vextract128, vperm2x128  // (F128 and I128)
+    case vpermq, vpermd  // (VPERMPD, VPERMPS)
+    case vpermilps, vpermilpd, vpblendd
+    case vpsllv, vpsrlv, vpsrav
+    // CPU+AVXMemory.swift
+    case vmaskmov  // (VMASKMOVPS VPMASKMOVD and their like)
+    case vgather
 }
 
 extension VectorOperation {

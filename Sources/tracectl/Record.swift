@@ -95,7 +95,7 @@ struct Record: ParsableCommand {
             """
             Processor model that the guest sees: base-v1 (default), base-v2 with BMI, ADX, POPCNT, FSGSBASE, \
             base-v3 with floating point too (the default of --kernel), base-v4 with SHA and INVPCID too, \
-            or base-v5 with XSAVE too.
+            base-v5 with XSAVE too, or base-v6 with AVX and AVX2 too.
             """,
             valueName: "model"))
     var cpu: String?

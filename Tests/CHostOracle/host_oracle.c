@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <spawn.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,27 +82,45 @@ static uint32_t case_index, case_count;
 static int running;
 static gregset_t resume;  // the child's own registers while cases run
 static uint8_t resume_fpu[HOST_FPU_BYTES];
+static const uint8_t resume_ymm[HOST_YMM_BYTES];
 
 // Order of REG_* in the hardware's encoding order.
 static const int register_order[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
                                        REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
 
-/// Puts an FXSAVE image into the frame. What its XSAVE header calls initial would be reset instead of loaded: bits 0
-/// and 1 of XSTATE_BV are x87 and SSE (SDM vol. 1, 13.4.2).
-static void load_fpu(ucontext_t *context, const uint8_t *image) {
-    uint8_t *frame = (uint8_t *)context->uc_mcontext.fpregs;
-    const uint32_t mask_offset = 28, software_offset = 464, header_offset = 512, xstate_magic = 0x46505853;
-    memcpy(frame, image, mask_offset);
-    memcpy(frame + mask_offset + 4, image + mask_offset + 4, HOST_FPU_BYTES - mask_offset - 4);
+// Places in the frame's XSAVE area: Linux's description of it, and SDM vol. 1, 13.4.
+enum { mask_offset = 28, software_offset = 464, features_offset = 472, header_offset = 512, avx_offset = 576 };
+enum { avx_bit = 4 };
+
+static bool has_xsave(const uint8_t *frame) {
+    const uint32_t xstate_magic = 0x46505853;
     uint32_t magic;
     memcpy(&magic, frame + software_offset, sizeof magic);
-    if (magic == xstate_magic) frame[header_offset] |= 3;
+    return magic == xstate_magic;
+}
+
+static bool has_avx(const uint8_t *frame) { return has_xsave(frame) && frame[features_offset] & avx_bit; }
+
+/// Puts an FXSAVE image and the upper halves into the frame. What its XSAVE header calls initial would be reset
+/// instead of loaded: bits 0 to 2 of XSTATE_BV are x87, SSE and AVX (SDM vol. 1, 13.4.2).
+static void load_fpu(ucontext_t *context, const uint8_t *image, const uint8_t *ymm) {
+    uint8_t *frame = (uint8_t *)context->uc_mcontext.fpregs;
+    memcpy(frame, image, mask_offset);
+    memcpy(frame + mask_offset + 4, image + mask_offset + 4, HOST_FPU_BYTES - mask_offset - 4);
+    if (has_xsave(frame)) frame[header_offset] |= 3;
+    if (!has_avx(frame)) return;
+    frame[header_offset] |= avx_bit;
+    memcpy(frame + avx_offset, ymm, HOST_YMM_BYTES);
 }
 
 static void capture(const ucontext_t *context) {
     const greg_t *registers = context->uc_mcontext.gregs;
     struct host_result *result = &box->results[case_index];
-    memcpy(result->fpu, context->uc_mcontext.fpregs, HOST_FPU_BYTES);
+    const uint8_t *frame = (const uint8_t *)context->uc_mcontext.fpregs;
+    memcpy(result->fpu, frame, HOST_FPU_BYTES);
+    // Without its bit the halves are zero, whatever stands there.
+    if (has_avx(frame) && frame[header_offset] & avx_bit) memcpy(result->ymm, frame + avx_offset, HOST_YMM_BYTES);
+    else memset(result->ymm, 0, HOST_YMM_BYTES);
     for (int index = 0; index < 16; index++) result->gprs[index] = (uint64_t)registers[register_order[index]];
     result->rip = (uint64_t)registers[REG_RIP];
     result->rflags = (uint64_t)registers[REG_EFL];
@@ -134,7 +153,7 @@ static void load(ucontext_t *context) {
     host_apply_patches(window, test);
     host_apply_patches(before, test);
     for (int index = 0; index < 16; index++) registers[register_order[index]] = (greg_t)test->gprs[index];
-    load_fpu(context, test->fpu);
+    load_fpu(context, test->fpu, test->ymm);
     registers[REG_RIP] = (greg_t)test->rip;
     registers[REG_EFL] = (greg_t)test->rflags;
     registers[REG_CSGSFS] = (greg_t)(test->cs | (uint64_t)test->ss << 48
@@ -161,7 +180,7 @@ __attribute__((used)) static void on_signal(int number, siginfo_t *info, void *a
     }
     if (case_index == case_count) {
         memcpy(context->uc_mcontext.gregs, resume, sizeof resume);
-        load_fpu(context, resume_fpu);
+        load_fpu(context, resume_fpu, resume_ymm);
         context->uc_flags |= 2 | 4;
         running = 0;
     } else {

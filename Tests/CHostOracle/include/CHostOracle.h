@@ -15,6 +15,7 @@
 #define HOST_CHANGES_MAX 96u
 #define HOST_PATCH_BYTES 64u
 #define HOST_PATCHES_MAX 3u
+#define HOST_YMM_BYTES 256u  ///< upper halves of YMM0 to YMM15 (SDM vol. 1, 13.5.2)
 #define HOST_FPU_BYTES 416u  ///< of the FXSAVE image: up to XMM15 (SDM vol. 1, table 10-2)
 
 enum host_page_kind { HOST_PAGE_NONE, HOST_PAGE_READ_ONLY, HOST_PAGE_WRITABLE };
@@ -65,6 +66,7 @@ struct host_case {
     uint64_t rflags;    ///< arithmetic flags, TF, DF, AC, RF; the kernel keeps the rest
     uint16_t cs, ss, ds, es;
     uint8_t fpu[HOST_FPU_BYTES];  ///< FXSAVE image without MXCSR_MASK; no reserved bit of MXCSR is set
+    uint8_t ymm[HOST_YMM_BYTES];  ///< left out where the host's kernel keeps none
     struct host_patch patches[HOST_PATCHES_MAX];
 };
 
@@ -81,6 +83,7 @@ struct host_result {
     uint64_t rflags;
     uint16_t cs, ss, ds, es;
     uint8_t fpu[HOST_FPU_BYTES];  ///< FXSAVE image
+    uint8_t ymm[HOST_YMM_BYTES];
     uint32_t vector;      ///< of the exception
     uint32_t error_code;
     uint64_t cr2;         ///< meaningful with vector 14

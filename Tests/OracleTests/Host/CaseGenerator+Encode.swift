@@ -11,7 +11,8 @@ extension CaseGenerator {
         let operand16 = size == 16
         let usesSize =
             form.sizes.contains { $0 == 16 || $0 == 32 || $0 == 64 } && size != 8 && size != 128
-            && !(form.mnemonic == "CMPXCHG8B") && !form.isVector && !form.mnemonic.hasSuffix("CXZ")
+            && !(form.mnemonic == "CMPXCHG8B") && !form.isVector && form.vex?.isW == nil
+            && !form.mnemonic.hasSuffix("CXZ")
         if usesSize {
             if operand16 == default32 || size == 32 && !default32 { legacy.append(0x66) }
             if size == 64 && !form.defaults64 { rex |= 0x48 }
@@ -55,7 +56,9 @@ extension CaseGenerator {
             if case .operand = reg { operandRegister = register }
             if register > 7 { rex |= 0x44 }
             let useMemory = rm == .memory || rm == .either && chance(55)
-            if useMemory {
+            if useMemory, form.vex?.gathers != nil {
+                modrm = gatherOperand(reg: register, &rex)
+            } else if useMemory {
                 modrm = memoryOperand(reg: register, &legacy, &rex)
             } else if case .fixed(let other) = rm {
                 modrm = [0xC0 | UInt8(register & 7) << 3 | other]
@@ -69,12 +72,16 @@ extension CaseGenerator {
         }
         var bytes = legacy
         if let vex = form.vex {
-            // Three-byte VEX: R, X, B inverted; W for 64 bits; vvvv inverted, or 1111 where there is no third operand.
-            let third = Self.vexWithoutThird.contains(form.mnemonic) ? 0 : chooseRegister()
+            // R, X, B inverted; W for 64 bits; vvvv inverted, or 1111 where there is no third operand.
+            let third = vex.hasThird ? chooseRegister() : 0
             if mode != .bits64 { rex = 0 }
             bytes = legacy.filter { $0 != 0x66 && $0 != 0xF3 && $0 != 0xF2 }
             let inverted = (~rex & 7) << 5
-            bytes += [0xC4, inverted | vex.map, (size == 64 ? 0x80 : 0) | UInt8(~third & 0xF) << 3 | vex.pp]
+            let w: UInt8 = vex.isW ?? (size == 64) ? 0x80 : 0
+            let fields = UInt8(~third & 0xF) << 3 | (vex.isWide ? 4 : 0) | vex.pp
+            // The short prefix has R alone, and the first map.
+            let isShort = vex.map == 1 && w | rex & 3 == 0 && chance(50)
+            bytes += isShort ? [0xC5, inverted & 0x80 | fields] : [0xC4, inverted | vex.map, w | fields]
             thirdRegister = third
         } else if rex != 0, mode == .bits64 {
             bytes.append(rex)
@@ -91,7 +98,6 @@ extension CaseGenerator {
         test.code = bytes
     }
 
-    private static let vexWithoutThird: Set<String> = ["RORX"]
     private var oneSizeOnly: Bool {
         ["VERR", "VERW", "ARPL", "MOV to Sreg"].contains(form.mnemonic)
     }
@@ -143,12 +149,32 @@ extension CaseGenerator {
             ? address16(linear, regBits) : address32(linear, regBits, &rex)
     }
 
+    /// A base in a general register, an index in a vector register.
+    private mutating func gatherOperand(reg: Int, _ rex: inout UInt8) -> [UInt8] {
+        hasMemoryOperand = true
+        // Now and then some of the elements are not there.
+        let target = chance(90) ? 0x400 + below(0x800) : pick([0x1F80, 0x2000, 0x2FC0])
+        let linear = UInt64(target) &+ (isFlat ? Window.dataBase : 0)
+        let mod = pick([0, 1, 2])
+        let displacement = mod == 0 ? 0 : Int64(below(256) - 128)
+        var base = chooseRegister()
+        if base & 7 == 4 || base & 7 == 5 { base = base & 8 | 3 }
+        test.state.gprs[base] = linear &- UInt64(bitPattern: displacement)
+        addressRegisters = [base]
+        let index = chooseRegister()
+        indexRegister = index
+        if base > 7 { rex |= 0x41 }
+        if index > 7 { rex |= 0x42 }
+        let bytes = [UInt8(mod << 6 | (reg & 7) << 3 | 4), UInt8(below(4) << 6 | (index & 7) << 3 | base & 7)]
+        return bytes + Self.little(UInt64(bitPattern: displacement), [0, 1, 4][mod])
+    }
+
     private mutating func operandTarget() -> Int {
         switch form.kind {
         case .bitString: 0x800 + below(0x1000)
         case .compareExchange16: chance(5) ? below(0x1FC0) : below(0x100) * 16 + 0x200
-        case .vector(16, let isAligned, _):
-            vectorTarget(isAligned: isAligned)
+        case .vector(let bytes, let isAligned, _) where bytes >= 16:
+            vectorTarget(bytes: bytes, isAligned: isAligned)
         // Which part of an operand of several is touched first is the processor's choice.
         case .x87(.environment, _), .x87(.extended, _), .x87(.decimal, _):
             0x400 + below(0xB00)
@@ -158,10 +184,10 @@ extension CaseGenerator {
     }
 
     /// Which is told of an operand that is misaligned and not there, or beyond the limit, is the processor's choice.
-    private mutating func vectorTarget(isAligned: Bool) -> Int {
-        let target = chooseTarget(bytes: 16)
-        if isAligned { return chance(85) ? target & ~15 : below(0x1FC0) }
-        return chance(40) ? target & ~15 : target
+    private mutating func vectorTarget(bytes: Int, isAligned: Bool) -> Int {
+        let target = chooseTarget(bytes: bytes)
+        if isAligned { return chance(85) ? target & ~(bytes - 1) : below(0x1FC0) }
+        return chance(40) ? target & ~(bytes - 1) : target
     }
 
     private mutating func address16(_ linear: UInt64, _ regBits: UInt8) -> [UInt8] {

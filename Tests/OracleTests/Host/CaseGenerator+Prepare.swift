@@ -25,6 +25,8 @@ extension CaseGenerator {
             let mask = addressMask(form.mnemonic == "JCXZ" ? 16 : form.mnemonic == "JECXZ" ? 32 : addressBits)
             test.state.gprs[1] = test.state.gprs[1] & ~mask | pick([0, 1, 2, mask, value(bits: 16)]) & mask
         case .adjustMultiply: break
+        // Indices in vector registers have addresses of 32 and 64 bits alone.
+        case .vector where form.vex?.gathers != nil: addressBits = mode.rawValue
         default: break
         }
     }
@@ -103,7 +105,11 @@ extension CaseGenerator {
             if index > 0, chance(20) { bytes = test.state.fpu.xmm[index - 1] }
             test.state.fpu.xmm[index] = bytes
         }
-        if let target { patch(target, Array(lanes(&self).prefix(memoryBytes))) }
+        if HostOracle.hasAVX {
+            for index in 0..<16 { test.state.ymm[index] = SIMD16(lanes(&self)) }
+        }
+        if let target { patch(target, Array((lanes(&self) + lanes(&self)).prefix(memoryBytes))) }
+        if let gathers = form.vex?.gathers, let indexRegister { prepareGather(gathers, indexRegister) }
         for index in 0..<8 {
             var bytes = lanes(&self)
             if chance(30) { bytes = [UInt8(below(70))] + [UInt8](repeating: 0, count: 15) }
@@ -117,7 +123,7 @@ extension CaseGenerator {
         if hasMemoryOperand || floatBits > 0 || form.mnemonic == "MASKMOVQ" {
             (test.state.fpu.tagByte, test.state.fpu.statusWord) = (0xFF, 0)
         }
-        guard form.mnemonic.hasPrefix("MASKMOV") else { return }
+        guard form.mnemonic.hasPrefix("MASKMOV") || form.mnemonic == "VMASKMOVDQU" else { return }
         // Which bytes are stored before one that cannot be is the processor's choice.
         let offset = 0x400 + below(0xF00)
         if mode != .bits64 {
@@ -128,6 +134,18 @@ extension CaseGenerator {
         let mask = addressMask(addressBits)
         test.state.gprs[7] = test.state.gprs[7] & ~mask | (UInt64(offset) + (isFlat ? Window.dataBase : 0)) & mask
         for index in 0..<16 where chance(30) { test.state.fpu.xmm[index] = .zero }
+    }
+
+    /// Indices that lead somewhere near the operand's address.
+    private mutating func prepareGather(_ gather: VEX.Gather, _ register: Int) {
+        let bytes = 1 << gather.index
+        for upper in [false, true] {
+            let elements = (0..<16 / bytes).flatMap { _ in
+                Self.little(UInt64(bitPattern: Int64(below(48) - 24)), bytes)
+            }
+            if upper, HostOracle.hasAVX { test.state.ymm[register] = SIMD16(elements) }
+            if !upper { test.state.fpu.xmm[register] = SIMD16(elements) }
+        }
     }
 
     private mutating func nearLanding() -> UInt64 {

@@ -83,6 +83,8 @@ struct CaseGenerator {
     var operandRegister: Int?
     var rmRegister: Int?
     var thirdRegister: Int?
+    /// A vector register.
+    var indexRegister: Int?
     var addressRegisters: [Int] = []
     /// Linear address that a RIP-relative operand must meet.
     var ripRelative: UInt64?
@@ -153,12 +155,13 @@ struct CaseGenerator {
         operandRegister = nil
         rmRegister = nil
         thirdRegister = nil
+        indexRegister = nil
         addressRegisters = []
         ripRelative = nil
         chooseSegments()
         for index in 0..<16 {
             // Half of the values are interesting at the operand's own width, garbage above it.
-            let bits = size == 0 || size == 128 ? 64 : size
+            let bits = size == 0 || size >= 128 ? 64 : size
             let high = chance(50) ? random.next() : 0
             test.state.gprs[index] =
                 chance(60) ? value(bits: bits) | (bits < 64 ? high << UInt64(bits) : 0) : value(bits: 64)

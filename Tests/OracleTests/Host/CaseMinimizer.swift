@@ -34,6 +34,9 @@ extension HostComparison {
             for index in 0..<16 where best.test.state.fpu.xmm[index] != .zero {
                 if try keep({ $0.state.fpu.xmm[index] = .zero }) { isSmaller = true }
             }
+            for index in 0..<16 where best.test.state.ymm[index] != .zero {
+                if try keep({ $0.state.ymm[index] = .zero }) { isSmaller = true }
+            }
             for index in 0..<8 where best.test.state.fpu.x87[index] != .zero {
                 if try keep({ $0.state.fpu.x87[index] = .zero }) { isSmaller = true }
             }

@@ -3,6 +3,8 @@
 import CHostOracle
 import NVMM
 
+@testable import SoftBackend
+
 /// What stops a case in the guest other than its own end.
 enum GuestOracleError: Error, Equatable {
     /// The run ended with an exit that no case can cause.
@@ -60,11 +62,18 @@ final class GuestOracle {
         state.fpu = test.state.fpu
         vcpu.commPage.state = state
         vcpu.setState(.all)
+        let processor = vcpu as? SoftVCPU
+        if let processor {
+            for index in 0..<16 { processor[upperHalf: index] = Vector128(test.state.ymm[index]) }
+        }
         // A single instruction retires once or faults, and then the handler's HLT retires; what repeats runs on
         // until it meets the HLT behind it. More than that is a loop that the case should not hold.
         let result = try vcpu.run(budget: budget ?? (test.runsToHalt ? 4096 : 1))
         try vcpu.getState(.all)
         var outcome = OracleOutcome(vcpu.commPage.state)
+        if let processor {
+            for index in 0..<16 { outcome.state.ymm[index] = processor[upperHalf: index].bytes }
+        }
         outcome.undefinedFlags = vcpu.undefinedFlags
         outcome.undefinedFlagsRIP = vcpu.undefinedFlagsRIP
         switch result.exit.reason {

@@ -97,7 +97,8 @@ struct HostCaseLayout {
         state[.gs] = null
         state[.cr0] = 0x8005_0033
         state[.cr3] = UInt64(pml4)
-        state[.cr4] = 0x6A0  // PAE, PGE, OSFXSR, OSXMMEXCPT
+        state[.cr4] = 0x4_06A0  // PAE, PGE, OSFXSR, OSXMMEXCPT, and OSXSAVE where it is offered
+        state[.xcr0] = 7  // and AVX likewise
         state[.efer] = 0xD01  // SCE, LME, LMA, NXE
         return state
     }

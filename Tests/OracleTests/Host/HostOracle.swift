@@ -32,7 +32,7 @@ import SoftBackend
     deinit { unsafe host_oracle_close(oracle) }
 
     /// The model with the most instructions, under the host's vendor, which decides where processors differ and may.
-    static var model: ProcessorModel { .baseV5.ofVendor(vendor) }
+    static var model: ProcessorModel { .baseV6.ofVendor(vendor) }
     static var vendor: String {
         let leaf = host_oracle_cpuid(0).registers
         let bytes = [leaf.1, leaf.3, leaf.2].flatMap { word in
@@ -43,6 +43,8 @@ import SoftBackend
 
     /// Whether the x87 unit tells of its last instruction also where that raised no exception: those of AMD do not.
     static let keepsInstructionPointer = vendor == "GenuineIntel"
+
+    static let hasAVX = offers(.avx)
 
     /// Whether the host's CPUID offers an extension.
     static func offers(_ feature: CPUFeature) -> Bool {
@@ -97,6 +99,11 @@ import SoftBackend
                 unsafe target.copyMemory(from: UnsafeRawBufferPointer(rebasing: image.prefix(target.count)))
             }
         }
+        unsafe withUnsafeMutableBytes(of: &place.pointee.ymm) { target in
+            for index in 0..<16 {
+                unsafe target.storeBytes(of: test.state.ymm[index], toByteOffset: index * 16, as: SIMD16<UInt8>.self)
+            }
+        }
         unsafe withUnsafeMutableBytes(of: &place.pointee.patches) { target in
             let stride = MemoryLayout<host_patch>.stride
             for index in 0..<3 {
@@ -127,6 +134,12 @@ import SoftBackend
         outcome.state.es = unsafe place.pointee.es
         unsafe withUnsafeMutableBytes(of: &outcome.state.fpu) { target in
             unsafe withUnsafeBytes(of: place.pointee.fpu) { image in unsafe target.copyMemory(from: image) }
+        }
+        unsafe withUnsafeBytes(of: place.pointee.ymm) { source in
+            for index in 0..<16 {
+                outcome.state.ymm[index] = unsafe source.loadUnaligned(
+                    fromByteOffset: index * 16, as: SIMD16<UInt8>.self)
+            }
         }
         outcome.vector = unsafe place.pointee.vector
         outcome.errorCode = unsafe place.pointee.error_code

@@ -95,17 +95,31 @@ struct InstructionForm: Sendable {
     enum StringOperation: Sendable { case move, compare, store, load, scan }
 }
 
-/// VEX fields of BMI encodings (SDM vol. 2, 2.3.5).
+/// Fields of a VEX prefix (SDM vol. 2, 2.3.5).
 struct VEX: Sendable, Equatable {
     var map: UInt8
     /// 0 none, 1: 66, 2: F3, 3: F2.
     var pp: UInt8
+    /// W; nil where the operand size says it.
+    var isW: Bool?
+    /// L: 256 bits.
+    var isWide = false
+    /// Whether vvvv names an operand; else it is 1111.
+    var hasThird = true
+    /// Whether ModRM's memory operand has a vector register for its index.
+    var gathers: Gather?
+
+    /// log2 of the bytes of elements and indices.
+    struct Gather: Sendable, Equatable {
+        var element: Int
+        var index: Int
+    }
 }
 
 /// Optional instructions, by the CPUID bit that offers them.
 enum CPUFeature: Sendable, CaseIterable {
     case lahf64, popcnt, lzcnt, bmi1, bmi2, adx, movbe, cmpxchg16b, fpu, mmx, sse, sse2, sse3, ssse3, sse41, sse42, aes
-    case pclmulqdq, sha
+    case pclmulqdq, sha, avx, avx2
 
     /// Leaf, register (0 EAX ... 3 EDX), bit.
     var place: (leaf: UInt32, register: Int, bit: Int) {
@@ -122,6 +136,8 @@ enum CPUFeature: Sendable, CaseIterable {
         case .sse3: (1, 2, 0)
         case .pclmulqdq: (1, 2, 1)
         case .sha: (7, 1, 29)
+        case .avx: (1, 2, 28)
+        case .avx2: (7, 1, 5)
         case .ssse3: (1, 2, 9)
         case .sse41: (1, 2, 19)
         case .sse42: (1, 2, 20)

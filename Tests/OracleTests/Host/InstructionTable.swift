@@ -6,7 +6,7 @@ enum InstructionTable {
     static let forms: [InstructionForm] =
         arithmetic + unary + shifts + multiplication + bits + moves + conditional + stack + branches + farTransfers
         + strings + flagsAndDecimal + segmentsAndSelectors + optional + vectors + mmx + x87
-        + extendedVectors
+        + extendedVectors + avx
 
     private static let legacy: [CodeMode] = [.bits16, .bits32]
     private static let v = [16, 32, 64]
@@ -395,7 +395,7 @@ enum InstructionTable {
             InstructionForm(
                 mnemonic: name, opcode: [opcode], sizes: [32, 64], modes: [.bits32, .bits64], shape: shape,
                 immediate: immediate, undefined: undefined == 0 ? .none : .flags(undefined),
-                vex: VEX(map: map, pp: pp), feature: feature)
+                vex: VEX(map: map, pp: pp, hasThird: name != "RORX"), feature: feature)
         }
         let afPf = Flag.af | Flag.pf
         return [

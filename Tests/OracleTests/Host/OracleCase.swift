@@ -22,6 +22,8 @@ struct OracleState: Sendable {
     var es: UInt16 = 0
     /// As FXSAVE gives it; MXCSR's reserved bits are clear, and its mask is no part of the state.
     var fpu = OracleState.initialFPU
+    /// Bits 128 to 255 of YMM0 to YMM15.
+    var ymm: InlineArray<16, SIMD16<UInt8>> = .init(repeating: .zero)
 
     /// As FNINIT and a reset of MXCSR leave it: nothing unmasked.
     static let initialFPU: FXSaveArea = {

@@ -68,6 +68,11 @@ enum OracleComparison {
             if test.undefined.isApproximate, isNear(expected, actual) { continue }
             compare("XMM\(index)", expected, actual)
         }
+        for index in 0..<16 {
+            let (expected, actual) = (host.state.ymm[index], guest.state.ymm[index])
+            if test.undefined.isApproximate, isNear(expected, actual) { continue }
+            compare("upper half of YMM\(index)", expected, actual)
+        }
         if !test.undefined.memory, host.changes != guest.changes || host.changeCount != guest.changeCount {
             found.append(
                 OracleDifference(

@@ -15,10 +15,10 @@ private struct TranslationPair {
     let rows: [(row: HostRow, forms: [InstructionForm])]
 
     init() throws {
-        let never = SoftBackend(model: .baseV4, translation: .never)
+        let never = SoftBackend(model: .baseV6, translation: .never)
         interpreted = try GuestOracle(never, pristine: Self.pristine)
         translated = try GuestOracle(
-            SoftBackend(model: .baseV4, translation: .after(executions: 1)), pristine: Self.pristine)
+            SoftBackend(model: .baseV6, translation: .after(executions: 1)), pristine: Self.pristine)
         let features = OfferedFeatures(never)
         rows = InstructionTable.rows.filter { row, forms in
             row.mode == .bits64 && forms.allSatisfy { $0.feature.map(features.offers) ?? true }
@@ -52,6 +52,9 @@ private struct TranslationPair {
         for index in 0..<16 { compare("register \(index)", a.state.gprs[index], b.state.gprs[index]) }
         for index in 0..<16 where a.state.fpu.xmm[index] != b.state.fpu.xmm[index] {
             found.append("xmm\(index) \(a.state.fpu.xmm[index]) | \(b.state.fpu.xmm[index])")
+        }
+        for index in 0..<16 where a.state.ymm[index] != b.state.ymm[index] {
+            found.append("upper half of ymm\(index) \(a.state.ymm[index]) | \(b.state.ymm[index])")
         }
         compare("mxcsr", UInt64(a.state.fpu.mxcsr), UInt64(b.state.fpu.mxcsr))
         compare("rip", a.state.rip, b.state.rip)
