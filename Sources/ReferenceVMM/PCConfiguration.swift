@@ -31,8 +31,8 @@ public struct PCConfiguration {
     public var hasVirtioConsole: Bool
     /// What is typed: on the virtio console where there is one, else on the serial port, as soon as the guest takes it.
     public var input: [UInt8]
-    /// Instructions that a VCPU runs before the turn of another that can run: 1 or more. Each turn has up to 16 more, in
-    /// a fixed sequence, so that no loop of a guest keeps step with them.
+    /// Instructions that a VCPU runs before the turn of another that can run: 1 or more. Each turn has up to 16 more,
+    /// in a fixed sequence, so that no loop of a guest keeps step with them.
     public var sliceInstructions: UInt64
     /// The real-time clock's date at clock 0, in seconds since 1970-01-01 00:00 UTC, within 1970 to 9999.
     public var startSeconds: Int64

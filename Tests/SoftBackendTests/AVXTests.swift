@@ -168,6 +168,17 @@ import Testing
         #expect(reserved.state.fpu.mxcsr == 0x1F80)
     }
 
+    @Test(arguments: [
+        [0xC4, 0xE2, 0x71, 0x92, 0x0C, 0x93],  // vgatherdps xmm1, [rbx+xmm2*4], xmm1
+        [0xC4, 0xE2, 0x69, 0x92, 0x0C, 0x93],  // vgatherdps xmm1, [rbx+xmm2*4], xmm2
+        [0xC4, 0xE2, 0x61, 0x92, 0x14, 0x93],  // vgatherdps xmm2, [rbx+xmm2*4], xmm3
+    ] as [[UInt8]])
+    func `a gather's registers differ`(code: [UInt8]) throws {
+        let guest = try guest()
+        try guest.run(code + halt)
+        #expect(guest.haltedVector == 6)
+    }
+
     @Test func `a gather that faults keeps what it has, and goes on`() throws {
         let guest = try guest()
         // vgatherdps xmm1, [rbx+xmm2*4], xmm3: the third element is not there.

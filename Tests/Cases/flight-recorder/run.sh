@@ -20,7 +20,7 @@ tracectl dump fault.vmtrace | tail -n 1 | grep -o 'exit SHUTDOWN'
 echo "== a guest that hangs"
 printf '\xeb\xfe' >loop.bin
 tracectl record --guest loop.bin --ring 1M --trigger stall=500ms -o loop.vmtrace 2>&1 | general
-tracectl replay loop.vmtrace --to 5 | first
+tracectl replay loop.vmtrace | first
 echo "== nothing happens"
 tracectl record --guest loop.bin --max-instructions 100000 --ring 1M -o none.vmtrace 2>&1 | general
 ls none.vmtrace* 2>&1 | sed 's/.*: //'

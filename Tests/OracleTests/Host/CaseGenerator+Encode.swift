@@ -73,7 +73,10 @@ extension CaseGenerator {
         var bytes = legacy
         if let vex = form.vex {
             // R, X, B inverted; W for 64 bits; vvvv inverted, or 1111 where there is no third operand.
-            let third = vex.hasThird ? chooseRegister() : 0
+            var third = vex.hasThird ? chooseRegister() : 0
+            if let indexRegister {
+                while third == operandRegister || third == indexRegister { third = chooseRegister() }
+            }
             if mode != .bits64 { rex = 0 }
             bytes = legacy.filter { $0 != 0x66 && $0 != 0xF3 && $0 != 0xF2 }
             let inverted = (~rex & 7) << 5
@@ -161,7 +164,9 @@ extension CaseGenerator {
         if base & 7 == 4 || base & 7 == 5 { base = base & 8 | 3 }
         test.state.gprs[base] = linear &- UInt64(bitPattern: displacement)
         addressRegisters = [base]
-        let index = chooseRegister()
+        // The three must differ: what is no instruction otherwise has a test of its own.
+        var index = chooseRegister()
+        while index == reg { index = chooseRegister() }
         indexRegister = index
         if base > 7 { rex |= 0x41 }
         if index > 7 { rex |= 0x42 }
