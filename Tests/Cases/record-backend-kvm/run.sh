@@ -6,6 +6,11 @@ for guest in "$GUESTS"/*.bin; do
     name=$(basename "$guest" .bin)
     source "$CASES/guest-options.sh" "$name"
     options=${options#--max-instructions * }
+    if [ "$name" = exits ]; then
+        # 500 rounds instead of 10,000: mov r13d, ROUNDS. A round is ten exits, for which some KVMs take their time.
+        LC_ALL=C sed 's/\x41\xbd\x10\x27\x00\x00/\x41\xbd\xf4\x01\x00\x00/' "$guest" >exits.bin
+        options=${options/"$guest"/exits.bin}
+    fi
     tracectl record $options -o soft.vmtrace >soft.txt 2>soft.err
     for attempt in 1 2 3; do
         timeout 60 tracectl record --backend kvm $options --keyframe-every 500 -o kvm.vmtrace >kvm.txt 2>kvm.err

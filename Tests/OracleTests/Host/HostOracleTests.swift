@@ -17,7 +17,7 @@ enum OracleSettings {
     static var seed: UInt64 { number("EXIT_TRACER_ORACLE_SEED") ?? 20_261_122 }
     static var row: String? { ProcessInfo.processInfo.environment["EXIT_TRACER_ORACLE_ROW"] }
     /// The table's figures are those of a longer run than that of each day.
-    static var casesPerRow: Int { Int(number("EXIT_TRACER_ORACLE_CASES") ?? (writesTable ? 1024 : 512)) }
+    static var casesPerRow: Int { Int(number("EXIT_TRACER_ORACLE_CASES") ?? (writesTable ? 1024 : 256)) }
     /// In a soak, which is to give each encoding as many.
     static var casesPerEncoding: Int { Int(number("EXIT_TRACER_ORACLE_CASES") ?? 256) }
     static var systemCases: Int { Int(number("EXIT_TRACER_ORACLE_SYSTEM_CASES") ?? 40_960) }
