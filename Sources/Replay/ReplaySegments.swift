@@ -142,8 +142,9 @@ extension Replayer {
         while workers.wait(timeout: .now() + .milliseconds(200)) == .timedOut { tell(queue.stepsDone) }
         var report: ReplayReport?
         for (segment, outcome) in zip(segments, queue.outcomes) {
-            var next = try outcome.get()
-            if next.divergence != nil, report?.divergence == nil { next = try explain(segment) }
+            // What one machine has room for, several need not have: one pass says what is really wrong.
+            guard var next = try? outcome.get() else { return try run(observer: nil, progress: progress) }
+            if next.divergence != nil, report?.divergence == nil { next = try explain(segment, progress) }
             report = report.map { $0.followed(by: next) } ?? next
         }
         guard let report else { throw .noSteps }
@@ -151,13 +152,17 @@ extension Replayer {
         return report
     }
 
-    private func explain(_ segment: ReplaySegment) throws(ReplayError) -> ReplayReport {
+    private func explain(
+        _ segment: ReplaySegment, _ progress: (ReplayProgress) -> Void
+    ) throws(ReplayError) -> ReplayReport {
         var options = options
         options.from = segment.from
         let run = try ReplayRun(reader, backend: backend, reference: reference, options: options)
-        guard let report = try run.run(endKeyframe: segment.endKeyframe, goesOn: { _ in true }) else {
-            throw .noSteps
+        let report = try run.run(endKeyframe: segment.endKeyframe) { here in
+            progress(here)
+            return true
         }
+        guard let report else { throw .noSteps }
         return report
     }
 }

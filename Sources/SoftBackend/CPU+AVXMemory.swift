@@ -74,28 +74,25 @@ extension CPU {
 
     /// VMASKMOVPS and its like: elements whose mask is negative. The others are not accessed, and read as zero.
     mutating func moveMasked(_ i: borrowing DecodedInstruction) throws(Interruption) {
-        let isStore = i.form == .memoryRegister, isWide = i.flags.contains(.wide)
-        let mask = ymm(isStore ? i.register0 : i.register1), bytes = UInt64(1) << UInt64(i.width)
-        let count = (isWide ? 32 : 16) / Int(bytes)
-        let start = effectiveAddress(i)
-        let chosen = (0..<count).filter { mask.isNegative($0, width: i.width) }
-        func offset(_ index: Int) -> UInt64 { start &+ UInt64(index) &* bytes }
+        let isStore = i.form == .memoryRegister, isWide = i.flags.contains(.wide), width = i.width
+        let mask = ymm(isStore ? i.register0 : i.register1)
+        let start = effectiveAddress(i), count = (isWide ? 32 : 16) >> Int(width)
+        func offset(_ index: Int) -> UInt64 { start &+ UInt64(index) &<< UInt64(width) }
         if isStore {
-            let value = ymm(i.register1)
+            let value = ymm(i.register1), bytes = UInt64(1) &<< UInt64(width)
             // All elements, before the first changes.
-            for index in chosen {
+            for index in 0..<count where mask.isNegative(index, width: width) {
                 let address = try linear(i.segment, offset(index), byteCount: bytes, .write)
                 try checkWritable(address, byteCount: bytes, segment: i.segment)
             }
-            for index in chosen {
-                try store(i.segment, offset(index), value.element(index, width: i.width), width: i.width)
+            for index in 0..<count where mask.isNegative(index, width: width) {
+                try store(i.segment, offset(index), value.element(index, width: width), width: width)
             }
             return
         }
         var result = Vector256(low: Vector128(low: 0))
-        for index in chosen {
-            result.setElement(
-                index, width: i.width, to: try load(i.segment, offset(index), width: i.width))
+        for index in 0..<count where mask.isNegative(index, width: width) {
+            result.setElement(index, width: width, to: try load(i.segment, offset(index), width: width))
         }
         setYMM(i.register0, result, isWide: isWide)
     }

@@ -51,7 +51,10 @@ struct ReplayTrace: ParsableCommand {
     @Option(
         parsing: .unconditional,
         help: ArgumentHelp(
-            "Parts of a long trace that are replayed at the same time (default: one for each processor).",
+            """
+            Parts of a long trace that are replayed at the same time, each with memory of its own (default: one for each \
+            processor, 4 at most).
+            """,
             valueName: "n"), transform: Int.parse)
     var jobs: Int?
 
@@ -100,7 +103,7 @@ struct ReplayTrace: ParsableCommand {
             // A deliberate error begins at a run of one machine that executes them all.
             if fault == nil, let shared = subject as? SoftBackend {
                 replayer = Replayer(
-                    reader, on: shared, jobs: jobs ?? processorCount, reference: reference, options: options)
+                    reader, on: shared, jobs: jobs ?? min(processorCount, 4), reference: reference, options: options)
             } else {
                 replayer = Replayer(reader, on: subject, reference: reference, options: options)
             }
