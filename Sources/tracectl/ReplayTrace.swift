@@ -52,7 +52,7 @@ struct ReplayTrace: ParsableCommand {
         parsing: .unconditional,
         help: ArgumentHelp(
             """
-            Parts of a long trace that are replayed at the same time, each with memory of its own (default: one for each \
+            Parts of a long trace that are replayed at the same time, each with its own memory (default: one for each \
             processor, 4 at most).
             """,
             valueName: "n"), transform: Int.parse)
