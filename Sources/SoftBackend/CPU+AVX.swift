@@ -151,8 +151,9 @@ extension CPU {
             if lane == 0 { result.low = xmm[first] } else { result.high = xmm[first] }
         }
         (xmm[first], xmm[second]) = saved
+        // One lane has done that itself: DPPD's products come before its sums.
         let early = raised & FloatException.preComputation
-        if early & ~(mxcsr >> 7) != 0 { raised = early }
+        if count > 1, early & ~(mxcsr >> 7) != 0 { raised = early }
         fpu.mxcsr = mxcsr | raised
         if let interruption { throw interruption }
         return result
