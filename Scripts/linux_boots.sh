@@ -4,7 +4,7 @@
 #   kernel   Debian's kernel to the session of Samples/linux and off
 #   virtio   the same, and then a virtio disk and console
 #   grub     the same from a disk: SeaBIOS, GRUB's menu, kernel
-#   memtest  memtest86+ to its first complete pass over 16 MiB, most of an hour
+#   memtest  memtest86+ to its first complete pass over 16 MiB
 set -euo pipefail
 tracectl=$(realpath "$1") guest=$2 cpus=${3:-1}
 root=$(cd "$(dirname "$0")/.." && pwd)

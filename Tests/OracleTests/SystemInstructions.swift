@@ -102,6 +102,8 @@ enum SystemInstructions {
         ),
         ("XSAVE, XRSTOR", "32, 64", "all", "XSAVE and XRSTOR keep the components that are asked for"),
         ("XGETBV, XSETBV", "-", "all", "XSETBV takes what CPUID names, and x87 always"),
+        ("XSAVE, XRSTOR, XSETBV with AVX", "32, 64", "all", "XSAVE and XRSTOR have a component for the upper halves"),
+        ("VLDMXCSR, VSTMXCSR", "32", "all", "VLDMXCSR and VSTMXCSR move MXCSR, without reserved bits"),
         ("RDFSBASE, RDGSBASE", "32, 64", "64", "FS and GS bases are moved where CR4 allows it"),
         ("WRFSBASE, WRGSBASE", "32, 64", "64", "FS and GS bases are moved where CR4 allows it"),
         ("SYSEXIT", "-", "64", "SYSEXIT returns to CPL 3 with RCX and RDX"),
