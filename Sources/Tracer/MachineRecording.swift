@@ -37,11 +37,12 @@ final class MachineRecording {
         self.inner = inner
         self.recorder = recorder
         holdsMemory = recorder.options.level != .exits
+        progress.value.hasKeyframe = !recorder.options.writesKeyframes
     }
 
     deinit {
         guard isAdopted, recorder.begin() else { return }
-        writeKeyframe()
+        writeLastKeyframe()
         recorder.append(.destroy)
         recorder.end()
     }
@@ -194,8 +195,9 @@ extension MachineRecording {
         let options = recorder.options
         let isDue =
             !progress.value.hasKeyframe
-            || recorder.stepsWritten - progress.value.keyframeStepCount >= options.keyframeEverySteps
-            || progress.value.instructionsSinceKeyframe >= options.keyframeEveryInstructions ?? .max
+            || options.writesKeyframes
+                && (recorder.stepsWritten - progress.value.keyframeStepCount >= options.keyframeEverySteps
+                    || progress.value.instructionsSinceKeyframe >= options.keyframeEveryInstructions ?? .max)
         if isDue {
             writeKeyframe()
         } else if progress.value.checksAlways {
@@ -240,7 +242,12 @@ extension MachineRecording {
         forEachLedger { $0.rehashChanged() }
     }
 
-    func writeKeyframe() {
+    /// So that the memory at the end can be compared.
+    func writeLastKeyframe() {
+        if recorder.options.writesKeyframes { writeKeyframe() }
+    }
+
+    private func writeKeyframe() {
         guard holdsMemory else { return }
         checkRawStores()
         recorder.appendKeyframe {

@@ -79,7 +79,7 @@ public final class Recorder {
         defer { lock.unlock() }
         if let result { return result }
         if let failure_ { throw failure_ }
-        if let recording { recording.writeKeyframe() }
+        if let recording { recording.writeLastKeyframe() }
         if let failure_ { throw failure_ }
         isActive.value = false
         let ended: RecordingResult

@@ -17,6 +17,9 @@ public struct RecorderOptions: Sendable {
     public var keyframeEverySteps: UInt64
     /// As ``keyframeEverySteps``, counted in retired instructions; nil: steps only. Of a guest that seldom exits.
     public var keyframeEveryInstructions: UInt64?
+    /// false: only where a loss leaves a replay no other way. The trace is as small as it can be; a replay begins at
+    /// its beginning and compares no memory.
+    public var writesKeyframes = true
     public var rawStoreCheck: RawStoreCheck
     /// Adds host time to the steps; two recordings of one run then differ.
     public var recordsTime: Bool

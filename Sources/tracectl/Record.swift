@@ -106,6 +106,10 @@ struct Record: ParsableCommand {
         transform: UInt64.parse)
     var keyframeEvery: UInt64?
 
+    @Flag(
+        help: "The smallest trace: a replay begins at its beginning, and compares exits and registers, but no memory.")
+    var noKeyframes = false
+
     @Option(
         help: ArgumentHelp(
             "What exits leave in the comm page, a policy as whatif has it; else NVMM's own.", valueName: "file"),
@@ -195,6 +199,9 @@ struct Record: ParsableCommand {
             throw ValidationError("KVM counts no instructions: end the recording with --max-exits")
         }
         guard keyframeEvery != 0 else { throw ValidationError("--keyframe-every must be at least 1") }
+        guard !noKeyframes || keyframeEvery == nil && ring == nil else {
+            throw ValidationError("--no-keyframes goes with neither --keyframe-every nor --ring")
+        }
         guard api == nil, !drop else { throw ValidationError("--api and --drop go with a command") }
     }
 
@@ -212,6 +219,7 @@ struct Record: ParsableCommand {
         guard require == nil || ring == nil else {
             throw ValidationError("--require and --ring do not go together with a command")
         }
+        guard !noKeyframes else { throw ValidationError("--no-keyframes does not go with a command") }
         guard output != "-" else { throw ValidationError("the trace of a command goes to a file: give -o FILE") }
         guard keyframeEvery != 0 else { throw ValidationError("--keyframe-every must be at least 1") }
     }
@@ -308,10 +316,11 @@ struct Record: ParsableCommand {
         var options = RecorderOptions(level: level.level, recordsTime: time, tool: toolVersion)
         if let every = keyframeEvery ?? flight?.keyframeEvery { options.keyframeEverySteps = every }
         if keyframeEvery != nil { options.keyframeEveryInstructions = nil }
+        options.writesKeyframes = !noKeyframes
         // No file names: two recordings of the same guest are the same bytes wherever its image lies.
         options.parameters = [
             .init(key: "cpus", value: "\(cpus)"), .init(key: "memory", value: "\(memory.bytes)"),
-            .init(key: "keyframe-every", value: "\(options.keyframeEverySteps)"),
+            .init(key: "keyframe-every", value: noKeyframes ? "never" : "\(options.keyframeEverySteps)"),
             .init(key: "image", value: firmware != nil ? "firmware" : kernel != nil ? "kernel" : "guest"),
         ]
         if let policy = try commPagePolicy() {

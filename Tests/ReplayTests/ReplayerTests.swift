@@ -21,6 +21,16 @@ import Tracer
         #expect(report.exitStatus == 0)
     }
 
+    @Test(arguments: [0, 30] as [UInt64])
+    func `a trace without keyframes replays from its beginning, memory uncompared`(from: UInt64) throws {
+        var options = RecorderOptions()
+        options.writesKeyframes = false
+        let report = try RecordedTrace(steps: 50, options).replay(ReplayOptions(from: from))
+        #expect(report.isClean)
+        #expect(report.firstStep == 0 && report.totals.identical == 50)
+        #expect(report.memoryEqualAtStep == nil && report.totals.keyframesEqual == 0)
+    }
+
     @Test(arguments: [0, 1, 7, 8, 9, 20, 31, 48, 49] as [UInt64])
     func `a range starts at the nearest keyframe and gives the same verdicts`(from: UInt64) throws {
         let trace = try RecordedTrace(steps: 50, RecorderOptions(keyframeEverySteps: 8))

@@ -60,6 +60,23 @@ import Tracer
         }
     }
 
+    @Test func `without keyframes there is one only where a loss makes it needed`() throws {
+        var options = RecorderOptions(keyframeEverySteps: 4)
+        options.writesKeyframes = false
+        let trace = TemporaryTrace()
+        try trace.record(options) { try $0.run(25) }
+        #expect(try trace.read().events.keyframes.isEmpty)
+        let restored = TemporaryTrace()
+        try restored.record(options) { client in
+            try client.run(3)
+            let saved = (client.vcpu.saveState(), client.vcpu.savePrivateState())
+            try client.run(3)
+            try client.vcpu.restore(saved.0, privateState: saved.1)
+            try client.run(19)
+        }
+        #expect(try restored.read().events.keyframes.map(\.stepCount) == [6])
+    }
+
     @Test func `a client's writes are events, also through withWritable`() throws {
         let trace = TemporaryTrace()
         try trace.record { client in
