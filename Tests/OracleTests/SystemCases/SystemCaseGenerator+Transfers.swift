@@ -147,7 +147,8 @@ extension SystemCaseGenerator {
         if chance(8) { put(0x900, at: CasePage.efer) }
         // Whether these are stepped over, TCG asks the new TF.
         clearFlags(0x100)
-        if chance(3) { put(UInt64(word() & 0xFFFF_FFFF) << 32, at: CasePage.msrs) }
+        // STAR, from which no selector goes beyond 16 bits: TCG keeps the bit above.
+        if chance(3) { put((word() & 0xFFEF_FFEF) << 32, at: CasePage.msrs) }
         let entry = CaseWindow.code(user: chance(8)) + 0x200
         for number in [1, 2, 9] { put(entry + UInt64(number), at: CasePage.msrs + number * 8) }
         put(word() & 0xFFFF_FFFF, at: CasePage.msrs + 3 * 8)
