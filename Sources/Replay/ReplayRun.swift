@@ -32,6 +32,8 @@ final class ReplayRun {
     var timedSteps: [UInt64: TimedStep] = [:]
     /// In the run that was executed last.
     var retired: UInt64 = 0
+    /// Of the replay, when it was told last how far it is.
+    private var toldInstructions: UInt64 = 0
     /// Ends the replay, so that it begins again with more shadows.
     var lacksShadows = false
     let shadowCount: Int
@@ -69,8 +71,9 @@ final class ReplayRun {
     /// - Returns: nil where the guest reads times that the trace does not hold, and more shadows beside the replay
     ///   could tell whether they explain a difference.
     ///
-    /// - Parameter endKeyframe: steps before the keyframe with whose comparison the replay ends; nil: none.
-    /// - Parameter goesOn: called every few thousand steps, and at the end; false ends the replay.
+    /// - Parameters:
+    ///   - endKeyframe: steps before the keyframe with whose comparison the replay ends; nil: none.
+    ///   - goesOn: called every few thousand steps, after long ones sooner, and at the end; false ends the replay.
     func run(
         endKeyframe: UInt64? = nil, goesOn: (ReplayProgress) -> Bool
     ) throws(ReplayError) -> ReplayReport? {
@@ -96,7 +99,7 @@ final class ReplayRun {
             if let observer, report.divergence == nil, gap == nil, !isEnded {
                 try observer.didExecute(event, on: machine)
             }
-            if case .step = event, (position &- report.firstStep) % 4096 == 0, !goesOn(here) { isEnded = true }
+            if case .step = event, isDueToTell, !goesOn(here) { isEnded = true }
             if case .keyframe = event, let endKeyframe, position >= endKeyframe { isEnded = true }
         }
         if !isEnded { try settleAll() }
@@ -109,6 +112,14 @@ final class ReplayRun {
         report.endStep = position
         _ = goesOn(here)
         return report
+    }
+
+    /// Every few thousand steps, or what takes half a second of interpreting.
+    private var isDueToTell: Bool {
+        guard (position &- report.firstStep) % 4096 == 0 || report.totals.instructions &- toldInstructions >= 50_000_000
+        else { return false }
+        toldInstructions = report.totals.instructions
+        return true
     }
 
     private var here: ReplayProgress { ReplayProgress(stepsDone: position &- report.firstStep, step: position) }
