@@ -35,10 +35,7 @@ extension CPU {
         case .blendvpd: try blendByRegister(i, laneBytes: 8)
         case .pblendvb: try blendByRegister(i, laneBytes: 1)
         case .ptest, .vtestps, .vtestpd: try testBits(i)
-        case .vldmxcsr:
-            let value: UInt32 = try loadOperand(i)
-            guard value & 0xFFFF_0000 == 0 else { throw .generalProtection(0) }
-            fpu.mxcsr = value
+        case .vldmxcsr: try loadMXCSR(i)
         case .vstmxcsr: try storeOperand(i, fpu.mxcsr)
         case .vzeroall, .vzeroupper:
             for index in 0..<vectorRegisterCount {
@@ -76,19 +73,23 @@ extension CPU {
         i.flags.contains(.memory) ? try loadYMM(i, byteCount: Int(i.memoryBytes)) : ymm(register)
     }
 
+    /// Whether VEX.vvvv names an operand beside those of ModRM.
+    func hasThirdOperand(_ i: borrowing DecodedInstruction) -> Bool {
+        (i.flags.contains(.memory) ? i.register1 : i.register2) != RegisterNumber.none
+    }
+
     // MARK: Lane by lane
 
     /// What SSE does with two operands, on each lane of the second and the third. Where there are only two, the second
     /// stands for both.
     private mutating func operateOnLanes(_ i: borrowing DecodedInstruction) throws(Interruption) {
-        let isMemory = i.flags.contains(.memory)
-        let hasThird = (isMemory ? i.register1 : i.register2) != RegisterNumber.none
+        let hasThird = hasThirdOperand(i)
         var b = try vectorOperand(i, or: hasThird ? i.register2 : i.register1)
         let a = hasThird ? ymm(i.register1) : b
         var instruction = i.copy
         instruction.flags.remove(.memory)
         // Shifts by an immediate have one other operand.
-        instruction.form = hasThird || isMemory ? .registerRegister : .registerImmediate
+        instruction.form = hasThird || i.flags.contains(.memory) ? .registerRegister : .registerImmediate
         let isWide = i.flags.contains(.wide)
         if isWide { b = Self.spread(i.vector, b) }
         let results = try lanes(instruction, a, b, count: isWide ? 2 : 1)

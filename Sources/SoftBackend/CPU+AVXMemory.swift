@@ -18,21 +18,11 @@ extension CPU {
         }
         var result = ymm(i.register1)
         switch i.vector {
-        case .movaps, .movups:
+        case .movss where !isMemory: result.low.doubles[0] = xmm[Int(i.register2 & 15)].doubles[0]
+        case .movsd where !isMemory: result.low.low = xmm[Int(i.register2 & 15)].low
+        case .movaps, .movups, .movss, .movsd:
             if isMemory, i.vector == .movaps { try requireAlignment(i) }
             result = try vectorOperand(i, or: i.register1)
-        case .movss:
-            if isMemory {
-                result = try vectorOperand(i, or: i.register1)
-            } else {
-                result.low.doubles[0] = xmm[Int(i.register2 & 15)].doubles[0]
-            }
-        case .movsd:
-            if isMemory {
-                result = try vectorOperand(i, or: i.register1)
-            } else {
-                result.low.low = xmm[Int(i.register2 & 15)].low
-            }
         case .movq: result.low = Vector128(low: try vectorOperand(i, or: i.register1).low.low)
         case .movdToVector: result.low = Vector128(low: try secondOperand(i, width: i.width1))
         case .movlps: result.low.low = try loadOperand(i)

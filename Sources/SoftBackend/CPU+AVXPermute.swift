@@ -52,8 +52,7 @@ extension CPU {
 
     /// By an immediate, or by the elements of the third operand.
     private mutating func permuteInLanes(_ i: borrowing DecodedInstruction) throws(Interruption) -> Vector256 {
-        let isMemory = i.flags.contains(.memory)
-        let hasThird = (isMemory ? i.register1 : i.register2) != RegisterNumber.none
+        let hasThird = hasThirdOperand(i)
         let operand = try vectorOperand(i, or: hasThird ? i.register2 : i.register1)
         let source = hasThird ? ymm(i.register1) : operand
         var result = source

@@ -127,6 +127,11 @@ extension CPU {
 
     mutating func ldmxcsr(_ i: borrowing DecodedInstruction) throws(Interruption) {
         try checkFXSR(needsOSFXSR: true)
+        try loadMXCSR(i)
+    }
+
+    /// LDMXCSR and VLDMXCSR, where they are allowed.
+    mutating func loadMXCSR(_ i: borrowing DecodedInstruction) throws(Interruption) {
         let value: UInt32 = try loadOperand(i)
         guard value & 0xFFFF_0000 == 0 else { throw .generalProtection(0) }
         fpu.mxcsr = value

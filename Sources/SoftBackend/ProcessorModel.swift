@@ -78,8 +78,7 @@ extension ProcessorModel {
     /// `base-v2` with x87, MMX, SSE to SSE4.2, AES and PCLMULQDQ: level x86-64-v2 of the psABI, and more.
     public static let baseV3 = ProcessorModel(name: "base-v3", table: baseV3Table, offers1GiBPages: true)
 
-    private static let baseV3Table = baseV2Table.map { entry in
-        var entry = entry
+    private static let baseV3Table = extending(baseV2Table, as: "base-v3") { entry in
         switch entry.leaf {
         case 1:
             entry.registers.edx |= 1 << 0 | 1 << 23 | 1 << 25 | 1 << 26  // FPU, MMX, SSE, SSE2
@@ -87,11 +86,8 @@ extension ProcessorModel {
             entry.registers.ecx |= 1 << 0 | 1 << 1 | 1 << 9 | 1 << 19 | 1 << 20 | 1 << 25
         // Of the last x87 instruction there are no selectors, and no data pointer where it raised nothing.
         case 7: entry.registers.ebx |= 1 << 6 | 1 << 13
-        case 0x8000_0002...0x8000_0004:
-            entry.registers = brand("exit-tracer base-v3 at 1 GHz", part: Int(entry.leaf - 0x8000_0002))
         default: break
         }
-        return entry
     }
 }
 
@@ -99,15 +95,11 @@ extension ProcessorModel {
     /// `base-v3` with SHA and INVPCID.
     public static let baseV4 = ProcessorModel(name: "base-v4", table: baseV4Table, offers1GiBPages: true)
 
-    private static let baseV4Table = baseV3Table.map { entry in
-        var entry = entry
+    private static let baseV4Table = extending(baseV3Table, as: "base-v4") { entry in
         switch entry.leaf {
         case 7: entry.registers.ebx |= 1 << 10 | 1 << 29  // INVPCID, SHA
-        case 0x8000_0002...0x8000_0004:
-            entry.registers = brand("exit-tracer base-v4 at 1 GHz", part: Int(entry.leaf - 0x8000_0002))
         default: break
         }
-        return entry
     }
 }
 
@@ -115,17 +107,13 @@ extension ProcessorModel {
     /// `base-v4` with XSAVE for x87 and SSE, which is what NVMM has of it.
     public static let baseV5 = ProcessorModel(name: "base-v5", table: baseV5Table, offers1GiBPages: true)
 
-    private static let baseV5Table = baseV4Table.map { entry in
-        var entry = entry
+    private static let baseV5Table = extending(baseV4Table, as: "base-v5") { entry in
         switch entry.leaf {
         case 1: entry.registers.ecx |= 1 << 26  // XSAVE
         // The components, and the area's bytes: no others can be enabled.
         case 0xD where entry.subleaf == 0: entry.registers = CPUIDRegisters(eax: 3, ebx: 576, ecx: 576)
-        case 0x8000_0002...0x8000_0004:
-            entry.registers = brand("exit-tracer base-v5 at 1 GHz", part: Int(entry.leaf - 0x8000_0002))
         default: break
         }
-        return entry
     }
 }
 
@@ -134,29 +122,26 @@ extension ProcessorModel {
     /// nor set them, and a trace has them in keyframes alone.
     public static let baseV6 = ProcessorModel(name: "base-v6", table: baseV6Table, offers1GiBPages: true)
 
-    private static let baseV6Table = baseV5Table.flatMap { entry in
-        var entry = entry
-        switch entry.leaf {
-        case 1: entry.registers.ecx |= 1 << 28  // AVX
-        case 7: entry.registers.ebx |= 1 << 5  // AVX2
-        case 0xD:
-            let all = StateComponent.legacy | StateComponent.avx
-            let bytes = UInt32(ExtendedArea.byteCount(of: all))
-            entry.registers = CPUIDRegisters(
-                eax: UInt32(all), ebx: UInt32(ExtendedArea.byteCount(of: StateComponent.legacy)), ecx: bytes)
-            return [
-                entry,
-                CPUIDEntry(
-                    leaf: 0xD, subleaf: 2,
-                    registers: CPUIDRegisters(
-                        eax: bytes - UInt32(ExtendedArea.avx), ebx: UInt32(ExtendedArea.avx))),
-            ]
-        case 0x8000_0002...0x8000_0004:
-            entry.registers = brand("exit-tracer base-v6 at 1 GHz", part: Int(entry.leaf - 0x8000_0002))
-        default: break
+    private static let baseV6Table: [CPUIDEntry] = {
+        let all = StateComponent.legacy | StateComponent.avx
+        let avxBytes = UInt32(ExtendedArea.byteCount(of: all) - ExtendedArea.avx)
+        var table = extending(baseV5Table, as: "base-v6") { entry in
+            switch entry.leaf {
+            case 1: entry.registers.ecx |= 1 << 28  // AVX
+            case 7: entry.registers.ebx |= 1 << 5  // AVX2
+            // EBX says what XCR0 has switched on: CPU+CPUID.swift.
+            case 0xD:
+                entry.registers.eax = UInt32(all)
+                entry.registers.ecx += avxBytes
+            default: break
+            }
         }
-        return [entry]
-    }
+        if let place = table.firstIndex(where: { $0.leaf == 0xD }) {
+            let component = CPUIDRegisters(eax: avxBytes, ebx: UInt32(ExtendedArea.avx))
+            table.insert(CPUIDEntry(leaf: 0xD, subleaf: 2, registers: component), at: place + 1)
+        }
+        return table
+    }()
 }
 
 // MARK: - CPUID
@@ -191,6 +176,21 @@ extension ProcessorModel {
     private static func brand(_ text: String, part: Int) -> CPUIDRegisters {
         let words = (0..<4).map { ascii(text, at: part * 16 + $0 * 4) }
         return CPUIDRegisters(eax: words[0], ebx: words[1], ecx: words[2], edx: words[3])
+    }
+
+    /// A table with another model's name in its brand string, and what `change` makes of the other entries.
+    private static func extending(
+        _ table: [CPUIDEntry], as name: String, _ change: (inout CPUIDEntry) -> Void
+    ) -> [CPUIDEntry] {
+        table.map { entry in
+            var entry = entry
+            if 0x8000_0002...0x8000_0004 ~= entry.leaf {
+                entry.registers = brand("exit-tracer \(name) at 1 GHz", part: Int(entry.leaf - 0x8000_0002))
+            } else {
+                change(&entry)
+            }
+            return entry
+        }
     }
 
     private static let baseV2Table = baseTable.map { entry in
