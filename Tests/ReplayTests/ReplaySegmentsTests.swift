@@ -12,23 +12,9 @@ import Tracer
 
 /// A replay of segments at the same time says what one pass says, to the last word of its report.
 @Suite struct ReplaySegmentsTests {
-    /// Each round shifts the carry out of EAX, adds it in again and stores the sum.
-    private static let shifter: [UInt8] = [
-        0xB9, 0x03, 0x00, 0x00, 0x00,  // 1000 mov ecx, 3
-        0xB8, 0x00, 0x00, 0x00, 0x18,  // 1005 mov eax, 0x18000000
-        0xC1, 0xE0, 0x04,  // 100a shl eax, 4
-        0x83, 0xD0, 0x00,  // 100d adc eax, 0
-        0x01, 0x05, 0x00, 0x30, 0x00, 0x00,  // 1010 add [0x3000], eax
-        0xE6, 0x19,  // 1016 out 0x19, al
-        0x49,  // 1018 dec ecx
-        0x75, 0xEA,  // 1019 jnz 1005
-        0xF4,  // 101b hlt
-        0xEB, 0xE2,  // 101c jmp 1000
-    ]
-
     private func record(on backend: any Backend = SoftBackend()) throws -> RecordedTrace {
         try RecordedTrace(RecorderOptions(keyframeEverySteps: 4), on: backend) { client in
-            try client.write(Self.shifter, at: ToyClient.codeAddress)
+            try client.write(ToyClient.shifter, at: ToyClient.codeAddress)
             client.vector = nil
             client.budgets = [nil, nil, 3, 1]
             try client.run(60)

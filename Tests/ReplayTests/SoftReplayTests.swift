@@ -9,19 +9,6 @@ import Tracer
 
 /// The toy client's guests are real 32-bit code: the embedded backend records and replays them too.
 @Suite struct SoftReplayTests {
-    /// Each round shifts the carry out of EAX and adds it in again.
-    private static let shifter: [UInt8] = [
-        0xB9, 0x03, 0x00, 0x00, 0x00,  // 1000 mov ecx, 3
-        0xB8, 0x00, 0x00, 0x00, 0x18,  // 1005 mov eax, 0x18000000
-        0xC1, 0xE0, 0x04,  // 100a shl eax, 4
-        0x83, 0xD0, 0x00,  // 100d adc eax, 0
-        0xE6, 0x19,  // 1010 out 0x19, al
-        0x49,  // 1012 dec ecx
-        0x75, 0xF0,  // 1013 jnz 1005
-        0xF4,  // 1015 hlt
-        0xEB, 0xE8,  // 1016 jmp 1000
-    ]
-
     private func record(_ options: RecorderOptions = RecorderOptions(), guest: [UInt8]) throws -> RecordedTrace {
         try RecordedTrace(options, on: SoftBackend()) { client in
             try client.write(guest, at: ToyClient.codeAddress)
@@ -43,7 +30,7 @@ import Tracer
 
     @Test(arguments: [0, 7, 20] as [UInt64])
     func `an injected fault is found, and its instruction named`(fromRun: UInt64) throws {
-        let trace = try record(RecorderOptions(keyframeEverySteps: 10), guest: Self.shifter)
+        let trace = try record(RecorderOptions(keyframeEverySteps: 10), guest: ToyClient.shifter)
         let report = try trace.replay(
             on: SoftBackend(fault: .shlCarry, fromRun: fromRun), reference: SoftBackend())
         #expect(report.exitStatus == 1)
@@ -58,7 +45,7 @@ import Tracer
     }
 
     @Test func `an unchanged backend runs the shifter without a difference`() throws {
-        let trace = try record(guest: Self.shifter)
+        let trace = try record(guest: ToyClient.shifter)
         #expect(try trace.replay(on: SoftBackend(), reference: SoftBackend()).isClean)
     }
 }
